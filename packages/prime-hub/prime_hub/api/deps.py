@@ -1,0 +1,92 @@
+"""What routes share: the Hub, the caller, addresses."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.responses import FileResponse
+from starlette.requests import ClientDisconnect
+
+from prime_hub.db.models import Account
+from prime_hub.errors import BadRequest, NotFound, Unauthorized
+from prime_hub.hub import Hub
+
+API = "/api/v1"
+
+
+def get_hub(request: Request) -> Hub:
+    """The Hub that this app serves."""
+    return request.app.state.hub
+
+
+HubDep = Annotated[Hub, Depends(get_hub)]
+
+
+def _token(request: Request) -> str | None:
+    """The token of `Authorization: Bearer …`, or of Basic, where package installers put it as the password."""
+    scheme, _, rest = request.headers.get("authorization", "").partition(" ")
+    rest = rest.strip()
+    if not rest:
+        return None
+    if scheme.lower() == "bearer":
+        return rest
+    if scheme.lower() == "basic":
+        try:
+            user, _, password = base64.b64decode(rest, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+        return password or user or None
+    return None
+
+
+async def get_caller(request: Request, hub: HubDep) -> Account | None:
+    """Who asks; None without a token. Raises Unauthorized for a token that is not known, rather than serving less."""
+    token = _token(request)
+    return None if token is None else await hub.accounts.by_token(token)
+
+
+CallerDep = Annotated[Account | None, Depends(get_caller)]
+
+
+async def get_account(caller: CallerDep) -> Account:
+    """Who asks. Raises Unauthorized when nobody in particular does."""
+    if caller is None:
+        raise Unauthorized("Not authenticated. Run 'prime login' first.")
+    return caller
+
+
+AccountDep = Annotated[Account, Depends(get_account)]
+
+
+def base_url(request: Request) -> str:
+    """The address under which the client reached this Hub, without a trailing slash."""
+    return str(request.base_url).rstrip("/")
+
+
+def frontend_url(request: Request) -> str:
+    """Where people's browsers find the Hub."""
+    return (get_hub(request).settings.frontend_url or base_url(request)).rstrip("/")
+
+
+async def body_chunks(request: Request) -> AsyncIterator[bytes]:
+    """The request's body as it arrives. Raises BadRequest when the sender goes away in the middle."""
+    try:
+        async for chunk in request.stream():
+            if chunk:
+                yield chunk
+    except ClientDisconnect:
+        raise BadRequest("The upload was cut off; run the command again.") from None
+
+
+async def blob_response(hub: Hub, key: str | None, filename: str, media_type: str, sha256: str) -> FileResponse:
+    """A stored blob as a download: HEAD, ranges and a strong ETag. Raises NotFound when the bytes are gone."""
+    try:
+        async with hub.blobs.local(key or "") as path:
+            headers = {"ETag": f'"{sha256}"', "X-Content-Type-Options": "nosniff"}
+            return FileResponse(path, filename=filename, media_type=media_type, headers=headers)
+    except FileNotFoundError:
+        raise NotFound(f"The bytes of {filename} are missing from this Hub's storage.") from None

@@ -1,0 +1,52 @@
+"""The Hub as one ASGI app. The command line, uvicorn and the tests all make it here."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+
+from prime_hub import __version__
+from prime_hub.api import environments, gateway, images, index, publishing, sandboxes, system, users
+from prime_hub.hub import Hub
+from prime_hub.settings import Settings
+from prime_hub.web import pages
+from prime_hub.web.errors import install_error_handlers
+from prime_hub.web.middleware import AccessLog, BodyLimit, SecurityHeaders
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The app for one data folder. `app.state.hub` is its Hub, open while the app's lifespan runs."""
+    hub = Hub(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        await hub.start()
+        try:
+            yield
+        finally:
+            await hub.stop()
+
+    app = FastAPI(
+        title="Environments Hub",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/v1/openapi.json",
+    )
+    app.state.hub = hub
+    for router in _routers():
+        app.include_router(router)
+    install_error_handlers(app)
+    app.add_middleware(BodyLimit, limit=settings.max_json_bytes, file_limit=settings.max_file_bytes)
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(AccessLog)
+    return app
+
+
+def _routers() -> list[APIRouter]:
+    """In the order in which addresses are tried: the index's `/{owner}/simple/` after everything with a fixed start."""
+    modules = [system, users, environments, sandboxes, gateway, pages]
+    return [images.uploads, images.router, publishing.router, *(module.router for module in modules), index.router]

@@ -1,0 +1,1 @@
+"""The Hub's records: models, sessions and migrations."""

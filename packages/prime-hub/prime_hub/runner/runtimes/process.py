@@ -1,0 +1,369 @@
+"""The runtime without isolation: a server is a child process of the runner, in the image's virtual environment.
+
+For images of this machine's own user only. It needs nothing but a Python; what it cannot enforce it says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+from collections.abc import AsyncIterable, Callable
+from pathlib import Path
+from typing import Any
+
+from prime_core.errors import PrimeError
+from prime_core.paths import cache_dir
+from prime_core.uv import uv_command
+from prime_hub.runner import processes
+from prime_hub.runner.building import trees
+from prime_hub.runner.building.builder import VenvBuilder
+from prime_hub.runner.building.layers import Layers
+from prime_hub.runner.building.store import ImageStore, VenvImage
+from prime_hub.runner.building.venvs import BUILD_MARK
+from prime_hub.runner.children import Child, Children, signal_group, wait_gone
+from prime_hub.runner.output import Result, SandboxOutput, run_captured
+from prime_hub.runner.ports import LOOPBACK, NoFreePort, Ports, is_free
+from prime_hub.runner.runtimes.base import (
+    BuildError,
+    BuildLog,
+    BuildRequest,
+    ExecError,
+    FileMissing,
+    Image,
+    Listening,
+    RunningSandbox,
+    Runtime,
+    SandboxSpec,
+    StartError,
+)
+from prime_hub.runner.runtimes.commands import Start, plan
+from prime_hub.runner.runtimes.paths import PathMap
+
+SANDBOX_MARK = "PRIME_SANDBOX_ID"
+
+
+class ProcessRuntime(Runtime):
+    """Sandboxes as child processes; images as virtual environments under `folder`."""
+
+    name = "process"
+    isolating = False
+
+    def __init__(self, folder: Path, children: Children) -> None:
+        self.children = children
+        self.ports = Ports()
+        self._scratch = folder / "scratch"
+        self._store = ImageStore(folder / "images")
+        self._builder = VenvBuilder(self._scratch, self._store, Layers(cache_dir() / "layers"), children)
+
+    def not_enforced(self) -> list[str]:
+        return [
+            "the server can read and write what the user of this Hub can",
+            "the server can reach the network and this machine's other servers",
+            "memory, processors, processes and disk are not limited",
+            "a server that binds all interfaces by itself, and not by its start command, is reachable from outside",
+        ]
+
+    async def open(self) -> None:
+        await processes.kill_marked(BUILD_MARK, str(self._scratch))
+        await asyncio.to_thread(trees.remove, self._scratch)
+        await asyncio.to_thread(self._store.sweep)
+
+    async def build(self, request: BuildRequest, log: BuildLog) -> Image:
+        return await self._builder.build(request, log)
+
+    def image(self, digest: str) -> Image:
+        return self._store.get(digest).image
+
+    def images(self) -> list[Image]:
+        return [found.image for found in self._store.all()]
+
+    async def delete_image(self, digest: str) -> None:
+        await self._store.delete(digest)
+
+    async def start(
+        self, spec: SandboxSpec, folder: Path, progress: Callable[[dict[str, Any]], None]
+    ) -> RunningSandbox:
+        image = self._store.get(spec.digest)
+        command = spec.start_command or image.image.config.cmd
+        if not command:
+            raise StartError("There is no start command, and the image's Dockerfile has no CMD; give one of the two.")
+        box = ProcessSandbox(self, spec, image, folder)
+        try:
+            await box.prepare()
+            start = box.plan(command)
+            progress({"ports": list(start.ports.items()), "host_rewritten": start.host_rewritten})
+            box.spawn(start)
+        except BaseException:
+            await box.end(0.0)
+            await box.remove()
+            raise
+        return box
+
+    async def adopt(self, spec: SandboxSpec, folder: Path, saved: dict[str, Any]) -> RunningSandbox | None:
+        box = ProcessSandbox(self, spec, self._store.get(spec.digest), folder)
+        if box.find_again(saved):
+            return box
+        await box.end(0.0)
+        await box.remove()
+        return None
+
+    async def sweep(self, sandbox_id: str, folder: Path) -> None:
+        await processes.kill_marked(SANDBOX_MARK, sandbox_id)
+        await asyncio.to_thread(trees.remove, folder / "root")
+        output = SandboxOutput(folder)
+        output.close()
+        output.remove()
+
+    async def close(self) -> None:
+        self.ports.close()
+
+
+class ProcessSandbox(RunningSandbox):
+    """One server process and what it started, told from others by its mark in the environment."""
+
+    def __init__(self, runtime: ProcessRuntime, spec: SandboxSpec, image: VenvImage, folder: Path) -> None:
+        self._runtime = runtime
+        self._spec = spec
+        self._image = image
+        self._output = SandboxOutput(folder)
+        self._folder = folder
+        self._paths = PathMap(image, folder / "root")
+        self._child: Child | None = None
+        self._pid: int | None = None
+        self._start_token: str | None = None
+        self._ports: dict[int, int] = {}
+        self._host_rewritten = False
+        self._ended = False
+
+    @property
+    def pid(self) -> int | None:
+        return self._pid
+
+    @property
+    def ports(self) -> dict[int, int]:
+        return self._ports
+
+    @property
+    def host_rewritten(self) -> bool:
+        return self._host_rewritten
+
+    def saved(self) -> dict[str, Any]:
+        return {
+            "pid": self._pid,
+            "start_token": self._start_token,
+            "ports": list(self._ports.items()),
+            "host_rewritten": self._host_rewritten,
+        }
+
+    async def prepare(self) -> None:
+        """Give the sandbox its own copy of the image's tree."""
+        await asyncio.to_thread(trees.copy, self._image.root, self._paths.root)
+        for folder in (self._paths.home, self._paths.tmp, self._paths.on_host(self._image.image.config.workdir)):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def plan(self, command: str | list[str]) -> Start:
+        """What to run, with ports held. Raises StartError."""
+        port = self._spec.port or self._image.image.config.port
+        try:
+            start = plan(command, self._variables(), port, self._paths, self._take_port)
+        except NoFreePort as error:
+            raise StartError(str(error)) from None
+        if start.fixed is not None and not self._runtime.ports.hold(start.fixed):
+            raise StartError(
+                f"Port {start.fixed} of this machine is taken, and the start command '{_shown(command)}' names "
+                f"no port that could be replaced; write it as 'uvicorn server:app --port {start.fixed}', or let the "
+                "server read it from a PORT variable that the Dockerfile sets with ENV."
+            )
+        self._ports, self._host_rewritten = start.ports, start.host_rewritten
+        return start
+
+    def _take_port(self) -> int:
+        port = self._runtime.ports.take()
+        # Known at once, so that a start that fails gives it back.
+        self._ports = {**self._ports, -port: port}
+        return port
+
+    def _variables(self) -> dict[str, str]:
+        return {**self._image.image.config.env, **self._spec.env}
+
+    def _environment(self, variables: dict[str, str]) -> dict[str, str]:
+        """The whole environment of a process in this sandbox; nothing of the runner's own."""
+        env = {"HOME": str(self._paths.home), "TMPDIR": str(self._paths.tmp), "LANG": "C.UTF-8", **variables}
+        for name in ("PYTHONPATH", "LD_LIBRARY_PATH"):
+            if name in env:
+                env[name] = ":".join(part for part in env[name].split(":") if part)
+        env["PATH"] = self._paths.search_path(self._variables().get("PATH", ""))
+        env[SANDBOX_MARK] = self._spec.id
+        return env
+
+    def spawn(self, start: Start) -> None:
+        """Start the server. Raises StartError, OSError."""
+        env = self._environment(start.env)
+        argv = list(start.argv)
+        if "uv" in argv[0] or any("uv run" in word for word in argv):
+            env |= self._for_uv_run()
+        cwd = self._paths.on_host(self._image.image.config.workdir)
+        program = _find_program(argv[0], cwd, env["PATH"])
+        if program is None:
+            raise StartError(
+                f"The start command's program '{argv[0]}' is neither in the image nor on this machine; install it "
+                "in the Dockerfile, for example through requirements.txt."
+            )
+        descriptor = self._output.open()
+        try:
+            self._child = self._runtime.children.spawn(
+                [program, *argv[1:]], cwd=cwd, env=env, stdout=descriptor, stderr=descriptor
+            )
+        finally:
+            os.close(descriptor)
+        self._pid = self._child.pid
+        self._start_token = processes.start_token(self._pid)
+
+    def _for_uv_run(self) -> dict[str, str]:
+        """What `uv run` needs to use the image's environment as it is."""
+        with contextlib.suppress(PrimeError):
+            folder = str(Path(uv_command()[0]).parent)
+            path = self._paths.search_path(self._variables().get("PATH", ""))
+            quiet = dict.fromkeys(("UV_NO_SYNC", "UV_OFFLINE", "UV_FROZEN"), "1")
+            return {"PATH": f"{path}:{folder}", "UV_PROJECT_ENVIRONMENT": str(self._image.venv), **quiet}
+        return {}
+
+    def find_again(self, saved: dict[str, Any]) -> bool:
+        """Take the process of an earlier runner over; False when it is gone."""
+        self._ports = dict(saved.get("ports", []))
+        self._host_rewritten = bool(saved.get("host_rewritten"))
+        pid, token = saved.get("pid"), saved.get("start_token")
+        if not isinstance(pid, int) or token is None or processes.start_token(pid) != token:
+            return False
+        self._pid, self._start_token = pid, token
+        for host_port in self._ports.values():
+            self._runtime.ports.hold_again(host_port)
+        self._output.attach()
+        return True
+
+    async def wait(self) -> int | None:
+        if self._child is not None:
+            return await self._child.wait()
+        if self._pid is not None:
+            await wait_gone(self._pid)
+        return None
+
+    def _leads(self) -> bool:
+        """Whether the main process still is ours to signal by its number."""
+        if self._child is not None:
+            return not self._child.exited.done()
+        return self._pid is not None and processes.start_token(self._pid) == self._start_token
+
+    async def _members(self) -> list[int]:
+        return await asyncio.to_thread(processes.members, SANDBOX_MARK, self._spec.id)
+
+    async def end(self, grace: float) -> None:
+        if self._ended:
+            return
+        if self._pid is not None and self._leads():
+            # Looked up first: once their parent is gone, those without a mark belong to nobody.
+            known = {pid: processes.start_token(pid) for pid in {*await self._members(), self._pid}}
+            for pid in known:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGTERM)
+            await processes.wait_all_gone(known, grace)
+            if self._leads():
+                signal_group(self._pid, signal.SIGKILL)
+            await processes.kill_known(known)
+        await processes.kill_marked(SANDBOX_MARK, self._spec.id)
+        if self._child is not None:
+            await self._child.wait()
+        for host_port in self._ports.values():
+            self._runtime.ports.give_back(host_port)
+        self._output.close()
+        self._ended = True
+
+    async def remove(self) -> None:
+        await asyncio.to_thread(trees.remove, self._folder / "root")
+        self._output.remove()
+
+    async def execute(self, command: str, *, working_dir: str | None, env: dict[str, str], seconds: float) -> Result:
+        cwd = self._on_host(working_dir or self._image.image.config.workdir)
+        if not cwd.is_dir():
+            raise ExecError(f"The folder {working_dir} does not exist in the sandbox.")
+        # Which ports a command uses is its own business; only paths are changed.
+        argv = [_shell(), "-c", self._paths.script(command)]
+        variables = {name: self._paths.value(value) for name, value in (self._variables() | env).items()}
+        return await run_captured(
+            self._runtime.children, argv, cwd=cwd, env=self._environment(variables), seconds=seconds
+        )
+
+    def _on_host(self, path: str) -> Path:
+        try:
+            return self._paths.on_host(path)
+        except BuildError:
+            raise ExecError(f"The path {path} leads out of the sandbox by a link.") from None
+
+    async def write_file(self, path: str, content: AsyncIterable[bytes]) -> int:
+        target = self._on_host(path)
+        if target.is_dir():
+            raise ExecError(f"{path} is a folder; name the file in it.")
+        # One for each writer: two of the same file must not write into each other's.
+        scratch = target.with_name(f".{secrets.token_hex(8)}.part")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with scratch.open("wb") as file:
+                async for chunk in content:
+                    await asyncio.to_thread(file.write, chunk)
+                size = file.tell()
+            scratch.replace(target)
+        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+            raise ExecError(f"{path} cannot be written: {error.strerror}.") from None
+        finally:
+            with contextlib.suppress(OSError):
+                scratch.unlink(missing_ok=True)
+        return size
+
+    def read_file(self, path: str) -> Path:
+        found = self._on_host(path)
+        if not found.is_file():
+            raise FileMissing(f"There is no file {path} in the sandbox.")
+        if not found.resolve().is_relative_to(self._paths.root.resolve()) and not found.is_relative_to(
+            self._image.venv
+        ):
+            raise FileMissing(f"The path {path} leads out of the sandbox by a link.")
+        return found
+
+    async def expose(self, port: int) -> tuple[str, int]:
+        if port in self._ports:
+            return LOOPBACK, self._ports[port]
+        if not is_free(port) and port not in {item.host_port for item in await self.listening()}:
+            raise ExecError(f"Port {port} of this machine is used by a program outside of the sandbox.")
+        return LOOPBACK, port
+
+    async def listening(self) -> list[Listening]:
+        members = await self._members()
+        found = await asyncio.to_thread(processes.listening, members)
+        own = {host_port: port for port, host_port in self._ports.items()}
+        return [Listening(item.host, own.get(item.port, item.port), item.port) for item in found]
+
+    def logs(self, limit: int) -> bytes:
+        return self._output.log.tail(limit)
+
+
+def _shell() -> str:
+    return shutil.which("bash", path="/bin:/usr/bin:/usr/local/bin") or "/bin/sh"
+
+
+def _find_program(name: str, cwd: Path, search_path: str) -> str | None:
+    if "/" in name:
+        path = cwd / name
+        return str(path) if path.is_file() and os.access(path, os.X_OK) else None
+    found = shutil.which(name, path=search_path)
+    if found is None and name == "bash":
+        return "/bin/sh"
+    return found
+
+
+def _shown(command: str | list[str]) -> str:
+    text = command if isinstance(command, str) else " ".join(command)
+    return text if len(text) <= 120 else text[:117] + "..."

@@ -1,0 +1,1 @@
+"""What the Hub does, with no HTTP in it."""

@@ -1,0 +1,102 @@
+"""Reading source archives (`.tar.gz`) without unpacking them."""
+
+from __future__ import annotations
+
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from prime_hub.errors import Invalid, NotFound, StorageFull
+from prime_hub.services.blobs import storage_full
+
+README_BYTES = 1024 * 1024
+MANIFEST = "proj/.build.json"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the Hub keeps of an archive beside its bytes."""
+
+    content_hash: str
+    readme: str | None
+    manifest: dict[str, Any] | None
+
+
+def summarise(path: Path) -> Summary:
+    """Check the archive's members and hash them. Raises Invalid with the reason an archive is refused, StorageFull."""
+    import json
+
+    from prime_core.errors import PackagingError
+    from prime_core.packaging import hash_archive
+
+    try:
+        content_hash = hash_archive(path)
+    except PackagingError as error:
+        if storage_full(error):  # it is unpacked to be hashed
+            raise StorageFull(
+                "The Hub's temporary folder is full: the source archive could not be checked and nothing was published. "
+                "Free some space on the Hub's disk and run the command again."
+            ) from error
+        raise Invalid(f"The source archive was refused: {error}") from error
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise Invalid("The source archive is not a readable .tar.gz file; run the push again.") from error
+    readme = manifest = None
+    with tarfile.open(path, "r:gz") as archive:
+        for member in archive:
+            if not member.isfile() or member.size > README_BYTES:
+                continue
+            name = _plain(member.name)
+            if name == "README.md":
+                readme = _text(archive, member)
+            elif name == MANIFEST:
+                try:
+                    found = json.loads(_text(archive, member))
+                except ValueError:
+                    found = None
+                manifest = found if isinstance(found, dict) else None
+    return Summary(content_hash, readme, manifest)
+
+
+def inspect(path: Path, inside: str, max_bytes: int) -> dict[str, Any]:
+    """A file's text or a folder's entries, as `env inspect` shows them (hub.md §3.6). Raises NotFound."""
+    wanted = _plain(inside)
+    entries: dict[str, dict[str, Any]] = {}
+    with tarfile.open(path, "r:gz") as archive:
+        for member in archive:
+            if not member.isfile():
+                continue
+            name = _plain(member.name)
+            if name == wanted:
+                stream = archive.extractfile(member)
+                data = stream.read(max_bytes) if stream else b""
+                return {
+                    "kind": "file",
+                    "path": name,
+                    "content": data.decode("utf-8", "replace"),
+                    "truncated": member.size > max_bytes,
+                    "total_bytes": member.size,
+                }
+            if wanted and not name.startswith(wanted + "/"):
+                continue
+            rest = name[len(wanted) + 1 :] if wanted else name
+            first, slash, _ = rest.partition("/")
+            entries[first] = {
+                "name": first,
+                "path": f"{wanted}/{first}" if wanted else first,
+                "is_directory": bool(slash),
+                "size": None if slash else member.size,
+            }
+    if not entries:
+        raise NotFound(f"There is no file or folder '{inside}' in this version.")
+    order = sorted(entries.values(), key=lambda entry: (not entry["is_directory"], entry["name"]))
+    return {"kind": "directory", "path": wanted, "entries": order}
+
+
+def _plain(name: str) -> str:
+    return "/".join(part for part in PurePosixPath(name).parts if part not in ("/", ".", ".."))
+
+
+def _text(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+    stream = archive.extractfile(member)
+    return stream.read().decode("utf-8", "replace") if stream else ""

@@ -1,0 +1,192 @@
+"""Reading what has been published. The rule of who may see what is written once, here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from packaging.utils import canonicalize_name, canonicalize_version
+from packaging.version import InvalidVersion
+from sqlalchemy import ColumnElement, and_, false, func, or_, select
+from sqlalchemy.orm import defer
+
+from prime_hub.db.models import Account, Environment, EnvironmentTag, Version, Wheel
+from prime_hub.db.session import Database
+from prime_hub.errors import Invalid, NotFound
+from prime_hub.services.archives import inspect
+from prime_hub.services.blobs import BlobStore
+
+SORTS = {
+    "name": Environment.normalized_name,
+    "created_at": Environment.created_at,
+    "updated_at": Environment.updated_at,
+}
+
+
+@dataclass(frozen=True)
+class Search:
+    """What to list. `limit` and `offset` count environments."""
+
+    limit: int = 20
+    offset: int = 0
+    search: str | None = None
+    owner: str | None = None
+    visibility: str | None = None
+    tags: Sequence[str] = field(default_factory=tuple)
+    sort_by: str = "updated_at"
+    descending: bool = True
+    mine_only: bool = False
+
+
+def may_see(account: Account | None) -> ColumnElement[bool]:
+    """Which environments `account` (None: anybody) may know of. One that has no finalised version is not there yet."""
+    allowed = Environment.visibility == "PUBLIC"
+    if account is not None:
+        allowed = or_(allowed, Environment.owner_id == account.id)
+    return and_(Environment.latest_version_id.is_not(None), allowed)
+
+
+class Catalogue:
+    """The read side of environments."""
+
+    def __init__(self, database: Database, blobs: BlobStore) -> None:
+        self._database = database
+        self._blobs = blobs
+
+    async def find(self, account: Account | None, wanted: Search) -> tuple[list[tuple[Environment, str]], int]:
+        """One page of environments with their newest version's number, and how many there are in all."""
+        if wanted.sort_by not in SORTS:
+            raise Invalid(f"This Hub cannot sort by '{wanted.sort_by}'; use {', '.join(SORTS)}.")
+        conditions: list[ColumnElement[bool]] = [may_see(account)]
+        if wanted.mine_only:
+            conditions.append(Environment.owner_id == account.id if account else false())
+        if wanted.owner:
+            conditions.append(Account.slug == wanted.owner.lower())
+        if wanted.visibility:
+            conditions.append(Environment.visibility == wanted.visibility.upper())
+        for tag in wanted.tags:
+            conditions.append(_has_tag(func.lower(EnvironmentTag.tag) == tag.lower()))
+        for word in (wanted.search or "").split():
+            pattern = f"%{_escape(word)}%"
+            conditions.append(
+                or_(
+                    Environment.name.ilike(pattern, escape="\\"),
+                    Environment.description.ilike(pattern, escape="\\"),
+                    Account.slug.ilike(pattern, escape="\\"),
+                    _has_tag(EnvironmentTag.tag.ilike(pattern, escape="\\")),
+                )
+            )
+        column = SORTS[wanted.sort_by]
+        query = (
+            select(Environment, Version.version)
+            .join(Account, Account.id == Environment.owner_id)
+            .join(Version, Version.id == Environment.latest_version_id)
+            .where(*conditions)
+            .order_by(column.desc() if wanted.descending else column.asc(), Environment.id)
+        )
+        total = select(func.count(Environment.id)).join(Account, Account.id == Environment.owner_id).where(*conditions)
+        async with self._database.read() as session:
+            rows = (await session.execute(query.limit(wanted.limit).offset(wanted.offset))).unique().all()
+            return [(row[0], row[1]) for row in rows], (await session.scalar(total)) or 0
+
+    async def environment(self, account: Account | None, owner: str, name: str) -> Environment:
+        """The environment. Raises NotFound, the same for one that is not there and one that `account` may not see."""
+        query = (
+            select(Environment)
+            .join(Account, Account.id == Environment.owner_id)
+            .where(
+                Account.slug == owner.lower(),
+                Environment.normalized_name == str(canonicalize_name(name)),
+                may_see(account),
+            )
+        )
+        async with self._database.read() as session:
+            found = (await session.scalars(query)).unique().first()
+        if found is None:
+            raise NotFound(f"There is no environment '{owner}/{name}' on this Hub.")
+        return found
+
+    async def versions(self, environment: Environment) -> list[Version]:
+        """Every finalised version, newest first, without README and metadata."""
+        query = (
+            select(Version)
+            .where(Version.environment_id == environment.id, Version.finalized_at.is_not(None))
+            .options(defer(Version.readme), defer(Version.details))
+            .order_by(Version.finalized_at.desc())
+        )
+        async with self._database.read() as session:
+            return list((await session.scalars(query)).unique().all())
+
+    async def version(self, environment: Environment, wanted: str) -> Version:
+        """`latest`, a version number, or at least eight characters of a content hash. Raises NotFound."""
+        query = select(Version).where(Version.environment_id == environment.id, Version.finalized_at.is_not(None))
+        if wanted == "latest":
+            query = query.where(Version.id == environment.latest_version_id)
+        else:
+            try:
+                match: ColumnElement[bool] = Version.canonical == canonicalize_version(wanted)
+            except InvalidVersion:
+                match = false()
+            if len(wanted) >= 8 and all(letter in "0123456789abcdef" for letter in wanted.lower()):
+                match = or_(match, Version.content_hash.startswith(wanted.lower()))
+            query = query.where(match)
+        async with self._database.read() as session:
+            found = (await session.scalars(query.limit(1))).unique().first()
+        if found is None:
+            raise NotFound(
+                f"There is no version '{wanted}' of {environment.owner.slug}/{environment.name} on this Hub."
+            )
+        return found
+
+    async def inspect(self, version: Version, inside: str, max_bytes: int) -> dict[str, Any]:
+        """A file or folder of the version's source archive. Raises NotFound."""
+        async with self._blobs.local(version.blob or "") as path:
+            return await asyncio.to_thread(inspect, path, inside, max_bytes)
+
+    async def wheels(
+        self, account: Account | None, owner: str, project: str | None
+    ) -> list[tuple[Environment, Version, Wheel]]:
+        """The published wheels of an owner, or of one environment, that `account` may see, oldest first."""
+        query = (
+            select(Environment, Version, Wheel)
+            .join(Account, Account.id == Environment.owner_id)
+            .join(Version, Version.environment_id == Environment.id)
+            .join(Wheel, Wheel.id == Version.wheel_id)
+            .where(Account.slug == owner.lower(), Version.finalized_at.is_not(None), may_see(account))
+            .options(defer(Version.readme))
+            .order_by(Environment.normalized_name, Version.finalized_at)
+        )
+        if project is not None:
+            query = query.where(Environment.normalized_name == str(canonicalize_name(project)))
+        async with self._database.read() as session:
+            return [(row[0], row[1], row[2]) for row in (await session.execute(query)).unique().all()]
+
+    async def wheel_file(self, account: Account | None, owner: str, filename: str) -> Wheel:
+        """The published wheel with this file name. Raises NotFound."""
+        query = (
+            select(Wheel)
+            .join(Version, Version.wheel_id == Wheel.id)
+            .join(Environment, Environment.id == Version.environment_id)
+            .join(Account, Account.id == Environment.owner_id)
+            .where(
+                Account.slug == owner.lower(),
+                Wheel.filename == filename,
+                Version.finalized_at.is_not(None),
+                may_see(account),
+            )
+        )
+        async with self._database.read() as session:
+            found = (await session.scalars(query.limit(1))).unique().first()
+        if found is None:
+            raise NotFound(f"There is no file '{filename}' of {owner} on this Hub.")
+        return found
+
+
+def _has_tag(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    return select(EnvironmentTag.tag).where(EnvironmentTag.environment_id == Environment.id, condition).exists()
+
+
+def _escape(word: str) -> str:
+    return word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

@@ -1,0 +1,53 @@
+"""The Hub's secret key and what it signs: upload addresses and sandbox tokens, so that neither needs a row."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import secrets
+import time
+from pathlib import Path
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Write a file that only its owner may read, at once or not at all."""
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    file = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(file, "w") as stream:
+            stream.write(text)
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def load_secret_key(path: Path) -> bytes:
+    """The key in `path`; made on first use."""
+    if not path.exists():
+        write_secret(path, secrets.token_hex(32))
+    return bytes.fromhex(path.read_text().strip())
+
+
+class Signer:
+    """Short-lived proofs that this Hub itself has given something out."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def _mac(self, purpose: str, expires: int) -> str:
+        digest = hmac.new(self._key, f"{purpose}\0{expires}".encode(), hashlib.sha256).digest()
+        return base64.urlsafe_b64encode(digest[:24]).decode()
+
+    def sign(self, purpose: str, seconds: int) -> str:
+        """A token for `purpose` that holds for `seconds`: `<expiry>.<mac>`."""
+        expires = int(time.time()) + seconds
+        return f"{expires}.{self._mac(purpose, expires)}"
+
+    def holds(self, purpose: str, token: str) -> bool:
+        """Whether `token` was signed here for `purpose` and has not run out."""
+        expiry, _, mac = token.partition(".")
+        if not expiry.isascii() or not expiry.isdigit() or len(expiry) > 12:
+            return False
+        return hmac.compare_digest(self._mac(purpose, int(expiry)).encode(), mac.encode()) and int(expiry) > time.time()

@@ -1,0 +1,1 @@
+"""What faces a browser: pages, errors, headers."""

@@ -1,0 +1,127 @@
+"""Around every request: a log line without secrets, safe headers, a limit on bodies."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+log = logging.getLogger("prime_hub.access")
+
+# A page may load our own stylesheet and show our own or inline pictures, and nothing else: no script, no frame.
+POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+# Paths that stream their bodies to disk and count the bytes themselves.
+STREAMING = "/api/v1/uploads/"
+# A file on its way into a sandbox, in a form, which adds a few lines to it.
+FILE_PATH = re.compile(r"/gateway/[^/]+/[^/]+/upload")
+FORM_BYTES = 64 * 1024
+
+
+class AccessLog:
+    """One line a request. Never the query: upload addresses carry their signature there."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve, then log."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 500
+        started = time.perf_counter()
+
+        async def remember(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, remember)
+        finally:
+            path = scope["path"].encode("unicode_escape").decode()[:300]
+            log.info("%s %s %d %.0f ms", scope["method"], path, status, 1000 * (time.perf_counter() - started))
+
+
+class SecurityHeaders:
+    """The same strict headers on every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Add them where an answer does not bring its own."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def secured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, secured)
+
+
+class BodyLimit:
+    """Refuses a body that is larger than a JSON request, or a file for a sandbox, may be, before it fills memory or
+    disk.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int, file_limit: int) -> None:
+        self._app = app
+        self._limit = limit
+        self._file_limit = file_limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Count what comes in; beyond the limit the answer is 413."""
+        if scope["type"] != "http" or scope["path"].startswith(STREAMING):
+            await self._app(scope, receive, send)
+            return
+        if FILE_PATH.fullmatch(scope["path"]):
+            limit = self._file_limit + FORM_BYTES
+            sentence = f"The file is larger than the {self._file_limit} bytes this Hub moves."
+        else:
+            limit = self._limit
+            sentence = f"The request is larger than the {limit} bytes this Hub accepts."
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > limit:
+            await self._refuse(send, sentence)
+            return
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > limit:
+                # Of this kind, because whoever reads the body for a route takes any other for a broken request.
+                raise HTTPException(413, sentence)
+            return message
+
+        await self._app(scope, counted, send)
+
+    async def _refuse(self, send: Send, sentence: str) -> None:
+        body = json.dumps({"detail": sentence}).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 413, "headers": [*headers, (b"connection", b"close")]})
+        await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,144 @@
+"""The pages: home with the list of environments, an environment, our stylesheet."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import RedirectResponse, Response
+
+from prime_hub.api.deps import CallerDep, HubDep, base_url
+from prime_hub.db.models import Environment, Version
+from prime_hub.services.catalogue import Search
+from prime_hub.web.render import is_web_address, page, readme_html, stylesheet
+
+router = APIRouter(include_in_schema=False)
+
+PER_PAGE = 24
+ENVIRONMENTS = "/dashboard/environments"
+
+
+@router.get("/static/hub.css")
+async def css() -> Response:
+    """Our one stylesheet; its address carries a hash, so it may be kept for good."""
+    return Response(
+        stylesheet()[0], media_type="text/css", headers={"Cache-Control": "public, max-age=31536000, immutable"}
+    )
+
+
+@router.get("/dashboard")
+@router.get(ENVIRONMENTS)
+async def dashboard() -> Response:
+    """Where people end up who shorten an address."""
+    return RedirectResponse("/")
+
+
+@router.get("/")
+async def home(
+    request: Request,
+    hub: HubDep,
+    caller: CallerDep,
+    q: Annotated[str, Query(max_length=200)] = "",
+    tag: Annotated[str, Query(max_length=64)] = "",
+    owner: Annotated[str, Query(max_length=64)] = "",
+    number: Annotated[int, Query(alias="page", ge=1, le=100_000)] = 1,
+) -> Response:
+    """The catalogue, newest first, with a search."""
+    wanted = Search(
+        PER_PAGE, (number - 1) * PER_PAGE, q or None, owner or None, tags=(tag,) if tag else (), sort_by="updated_at"
+    )
+    rows, total = await hub.catalogue.find(caller, wanted)
+    return page(
+        request,
+        "home.html",
+        rows=[_card(environment, version) for environment, version in rows],
+        total=total,
+        search=q,
+        tag=tag,
+        owner=owner,
+        number=number,
+        earlier=_link(q, tag, owner, number - 1) if number > 1 else None,
+        later=_link(q, tag, owner, number + 1) if number * PER_PAGE < total else None,
+        base=base_url(request),
+    )
+
+
+def _link(q: str, tag: str, owner: str, number: int) -> str:
+    values = {"q": q, "tag": tag, "owner": owner, "page": number if number > 1 else ""}
+    return "/?" + urlencode({name: value for name, value in values.items() if value})
+
+
+def _card(environment: Environment, version: str) -> dict[str, Any]:
+    owner = environment.owner.slug
+    return {
+        "owner": owner,
+        "name": environment.name,
+        "href": f"{ENVIRONMENTS}/{owner}/{environment.normalized_name}",
+        "description": environment.description,
+        "version": version,
+        "tags": environment.tags[:6],
+        "private": environment.visibility == "PRIVATE",
+        "updated": environment.updated_at,
+    }
+
+
+@router.get(f"{ENVIRONMENTS}/{{owner}}/{{name}}")
+async def environment_page(
+    owner: str,
+    name: str,
+    request: Request,
+    hub: HubDep,
+    caller: CallerDep,
+    version: Annotated[str, Query(max_length=80)] = "latest",
+) -> Response:
+    """One environment: what it is, how to install it, its versions."""
+    environment = await hub.catalogue.environment(caller, owner, name)
+    found = await hub.catalogue.version(environment, version)
+    versions = await hub.catalogue.versions(environment)
+    readme = await asyncio.to_thread(readme_html, found.readme) if found.readme else ""
+    href = f"{ENVIRONMENTS}/{environment.owner.slug}/{environment.normalized_name}"
+    return page(
+        request,
+        "environment.html",
+        environment=environment,
+        owner=environment.owner.slug,
+        project=environment.normalized_name,
+        href=href,
+        version=found,
+        newest=found.id == environment.latest_version_id,
+        versions=[
+            {"number": one.version, "hash": one.content_hash, "at": one.finalized_at, "shown": one.id == found.id}
+            for one in versions
+        ],
+        tags=environment.tags if found.id == environment.latest_version_id else found.details.get("tags") or [],
+        description=found.details.get("description") or "",
+        urls=_urls(found.details.get("urls")),
+        facts=_facts(found),
+        readme=readme,
+        base=base_url(request),
+    )
+
+
+def _urls(given: object) -> list[tuple[str, str]]:
+    """The project's own links that a browser may follow."""
+    if not isinstance(given, dict):
+        return []
+    pairs = [(str(name)[:80], str(url)[:500]) for name, url in given.items()]
+    return [(name, url) for name, url in pairs if is_web_address(url)][:20]
+
+
+def _facts(version: Version) -> list[tuple[str, str]]:
+    details = version.details
+    license_ = details.get("license")
+    if isinstance(license_, dict):
+        license_ = license_.get("text") or license_.get("file")
+    facts = [
+        ("License", license_),
+        ("Python", details.get("python_requires")),
+        ("Image", version.image),
+        ("Image digest", version.image_digest and version.image_digest[:19] + "…"),
+        ("Content hash", version.content_hash[:12] + "…"),
+    ]
+    return [(name, str(value)[:200]) for name, value in facts if value]

@@ -1,0 +1,228 @@
+"""What goes over the wire, as dataclasses (protocols/sandboxes.md §1.3, protocols/hub.md §4).
+
+Answers are read leniently: camelCase or snake_case, unknown fields ignored, missing ones by their default.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Any, Self
+
+_IRREGULAR = {"memoryGB": "memory_gb", "diskSizeGB": "disk_size_gb", "errorMessage": "error_message"}
+
+
+def snake(name: str) -> str:
+    """`startedAt` → `started_at`."""
+    return _IRREGULAR.get(name) or re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+class _Wire:
+    """Reading an answer into a dataclass."""
+
+    @classmethod
+    def from_wire(cls, answer: Mapping[str, Any]) -> Self:
+        """The object in a JSON answer."""
+        known = {item.name for item in fields(cls)}  # ty: ignore[invalid-argument-type]
+        given = {snake(name): value for name, value in answer.items()}
+        return cls(**{name: value for name, value in given.items() if name in known})
+
+
+class SandboxStatus(StrEnum):
+    """Where a sandbox is in its life."""
+
+    PENDING = "PENDING"
+    PROVISIONING = "PROVISIONING"
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    ERROR = "ERROR"
+    TERMINATED = "TERMINATED"
+    TIMEOUT = "TIMEOUT"
+
+
+STARTING = frozenset({SandboxStatus.PENDING, SandboxStatus.PROVISIONING})
+
+
+@dataclass
+class CreateSandboxRequest:
+    """What to start. Sizes in GB, times in minutes, `lease_seconds` in seconds.
+
+    `start_command` None means the image's own; `timeout_minutes` -1 means the server's longest. With `lease_seconds`
+    the sandbox ends that long after the last renewal. `port` is the one the server listens on, when the image does
+    not say.
+    """
+
+    name: str
+    docker_image: str
+    start_command: str | list[str] | None = None
+    cpu_cores: float = 1.0
+    memory_gb: float = 1.0
+    disk_size_gb: float = 5.0
+    gpu_count: int = 0
+    timeout_minutes: int = 60
+    idle_timeout_minutes: int | None = None
+    environment_vars: dict[str, str] | None = None
+    secrets: dict[str, str] | None = field(default=None, repr=False)
+    labels: list[str] = field(default_factory=list)
+    team_id: str | None = None
+    lease_seconds: float | None = None
+    image_digest: str | None = None
+    port: int | None = None
+    idempotency_key: str | None = None
+
+    def to_wire(self) -> dict[str, Any]:
+        """The JSON body; what is None is left out."""
+        body = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: value for name, value in body.items() if value is not None}
+
+
+@dataclass
+class Sandbox(_Wire):
+    """A sandbox as the Hub knows it. Times are ISO 8601 text."""
+
+    id: str
+    name: str = ""
+    docker_image: str = ""
+    status: str = SandboxStatus.PENDING
+    image_digest: str | None = None
+    cpu_cores: float = 1.0
+    memory_gb: float = 1.0
+    disk_size_gb: float = 5.0
+    disk_mount_path: str = "/"
+    gpu_count: int = 0
+    timeout_minutes: int = 60
+    idle_timeout_minutes: int | None = None
+    labels: list[str] = field(default_factory=list)
+    created_at: str | None = None
+    updated_at: str | None = None
+    started_at: str | None = None
+    terminated_at: str | None = None
+    expires_at: str | None = None
+    exit_code: int | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+    user_id: str | None = None
+    team_id: str | None = None
+
+    @property
+    def starting(self) -> bool:
+        """Whether it has neither started nor ended."""
+        return self.status in STARTING
+
+
+@dataclass
+class SandboxListResponse:
+    """One page of sandboxes."""
+
+    sandboxes: list[Sandbox]
+    total: int
+    page: int
+    per_page: int
+    has_next: bool
+
+
+@dataclass
+class ErrorContext(_Wire):
+    """Why a sandbox ended, and the last of what it printed."""
+
+    status: str | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+    exit_code: int | None = None
+    logs: str | None = None
+
+
+@dataclass
+class CommandResponse(_Wire):
+    """What a command left behind."""
+
+    stdout: str
+    stderr: str
+    exit_code: int
+
+
+@dataclass
+class FileUploadResponse(_Wire):
+    """A file that arrived; `size` in bytes."""
+
+    success: bool
+    path: str
+    size: int
+    timestamp: str | None = None
+
+
+@dataclass
+class ReadFileResponse(_Wire):
+    """A window of a file as text; sizes and offset in bytes."""
+
+    content: str
+    size: int
+    total_size: int | None = None
+    offset: int | None = None
+    truncated: bool | None = None
+
+
+@dataclass
+class ExposedPort(_Wire):
+    """A port of a sandbox that can be reached; `external_endpoint` is `host:port`."""
+
+    exposure_id: str
+    sandbox_id: str
+    port: int
+    name: str | None = None
+    url: str = ""
+    tls_socket: str = ""
+    protocol: str | None = None
+    external_port: int | None = None
+    external_endpoint: str | None = None
+    created_at: str | None = None
+
+
+@dataclass
+class BulkDeleteSandboxResponse(_Wire):
+    """Which of several sandboxes were deleted."""
+
+    succeeded: list[str]
+    failed: list[dict[str, str]]
+    message: str = ""
+
+
+@dataclass
+class Image(_Wire):
+    """An image, or a build that has not become one. `reference` is what `docker_image` takes; size in bytes."""
+
+    id: str
+    image_name: str
+    image_tag: str
+    status: str
+    full_image_path: str | None = None
+    display_ref: str | None = None
+    digest: str | None = None
+    size_bytes: int | None = None
+    visibility: str | None = None
+    error_message: str | None = None
+    created_at: str | None = None
+    pushed_at: str | None = None
+    config: dict[str, Any] | None = None
+
+    @property
+    def reference(self) -> str:
+        """The full reference, else `name:tag`."""
+        return self.full_image_path or f"{self.image_name}:{self.image_tag}"
+
+
+@dataclass
+class ImageBuild:
+    """How a build ended: `status` is COMPLETED, FAILED or CANCELLED; `image` its reference, `error` a sentence.
+
+    `cached` says that an image of the same context was there already and nothing was built.
+    """
+
+    status: str
+    image: str
+    digest: str | None = None
+    error: str | None = None
+    id: str | None = None
+    cached: bool = False

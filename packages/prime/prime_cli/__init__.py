@@ -1,0 +1,1 @@
+"""The prime command: build, publish, install and evaluate environments."""

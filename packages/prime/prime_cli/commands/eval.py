@@ -1,0 +1,34 @@
+"""`prime eval`: run an evaluation in the interpreter in which the environment is installed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from prime_cli.groups import command_app, examples
+
+app = command_app("Evaluate a model on an environment.")
+
+
+@app.callback()
+def group() -> None:
+    """Evaluate a model on an environment."""
+
+
+@app.command(
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+    epilog=examples(
+        "prime eval run my-env -m baseline/random -n 5", "prime eval run my-env -m gpt-4.1-mini -n 10 -r 3"
+    ),
+)
+def run(
+    context: typer.Context,
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="ENV [OPTIONS]...")] = None,
+    python: Annotated[str | None, typer.Option("--python", metavar="PYTHON")] = None,
+) -> None:
+    """Run an evaluation; every option but --python belongs to it ('prime eval run --help')."""
+    from prime_cli.evaluating import evaluate
+
+    raise typer.Exit(evaluate([*(arguments or []), *context.args], python))

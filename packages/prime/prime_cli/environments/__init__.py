@@ -1,0 +1,1 @@
+"""What `prime env` does, apart from reading its arguments: publish, pull, install, look up."""

@@ -1,0 +1,270 @@
+"""vf-eval: evaluate a model (or an offline baseline) on an environment. `prime eval run` is the same command."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prime_evals import (
+    AttemptStore,
+    EvalsError,
+    RunIdentity,
+    derive,
+    find_incomplete,
+    new_run_path,
+    summarize,
+)
+from verifiers.cli.eval_arguments import Arguments, parse
+from verifiers.errors import Error
+from verifiers.evaluation.models import ModelNotResolved, ResolvedModel, resolve_model
+from verifiers.evaluation.outputs import StateColumnError
+from verifiers.evaluation.progress import view
+from verifiers.evaluation.recording import identity_of, settings_of
+from verifiers.evaluation.report import as_data, render
+from verifiers.evaluation.runner import Runner, RunOptions, number_rows
+from verifiers.loading import (
+    environment_name,
+    eval_defaults,
+    load_environment,
+    local_folder,
+    make_importable,
+    module_name,
+    plain_name,
+)
+from verifiers.origin import Origin, WrongVersion, check_version, origin_of
+
+if TYPE_CHECKING:
+    from verifiers.envs.environment import Environment
+
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
+
+
+class CommandError(Exception):
+    """One sentence for the user; the command ends with exit code 1."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """Everything that is settled before the first rollout."""
+
+    arguments: Arguments
+    env: Environment
+    origin: Origin
+    model: ResolvedModel
+    rows: list[dict[str, Any]]
+    identity: RunIdentity
+    num_examples: int
+    rollouts_per_example: int
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "vf-eval") -> int:
+    """Run the command; gives its exit code: 0, 1 (an error, or nothing could be scored), 130 after Ctrl-C, 143 after
+    SIGTERM.
+    """
+    arguments = parse(argv, prog)
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure:
+            reconfigure(errors="replace")  # a terminal that knows no "×" gets a "?", never a traceback
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if arguments.verbose else logging.WARNING,
+        format="%(name)s: %(message)s",
+    )
+    for noisy in ("httpx", "httpx2", "httpcore", "httpcore2", "openai", "asyncio", "websockets"):
+        logging.getLogger(noisy).setLevel(logging.INFO if arguments.verbose else logging.ERROR)
+    try:
+        return _evaluate(arguments)
+    except (CommandError, ModelNotResolved, EvalsError) as error:
+        if arguments.verbose:
+            logging.getLogger("verifiers").exception("The run could not be made.")
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _evaluate(arguments: Arguments) -> int:
+    plan = _plan(arguments)
+    store = _open_store(plan) if arguments.save else None
+    runner = Runner(
+        plan.env,
+        plan.rows,
+        plan.model.client,
+        plan.model.model,
+        arguments.sampling_args,
+        RunOptions(
+            max_concurrent=arguments.max_concurrent,
+            max_retries=arguments.max_retries,
+            independent_scoring=arguments.independent_scoring,
+            state_columns=arguments.state_columns,
+            on_log=lambda text: print(text, file=sys.stderr) if arguments.verbose else None,
+        ),
+        store,
+    )
+    ended = asyncio.run(_play(plan.env, runner))
+    results = None
+    failure = ended.failure
+    if store is not None:
+        results = store.directory
+        store.close()
+        try:
+            derive(store.directory)
+        except EvalsError as error:
+            failure = failure or error
+    _report(plan, runner, results)
+    if ended.signal is not None:
+        print(_interrupted(runner, results), file=sys.stderr)
+        return 128 + ended.signal
+    if failure is not None or runner.stopped is not None:
+        print(f"Error: {failure or runner.stopped}", file=sys.stderr)
+        return 1
+    if runner.outputs and not runner.progress.scored:
+        print("Error: No rollout could be scored; the errors above say why.", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _plan(arguments: Arguments) -> Plan:
+    # The model first: a missing key should not cost the loading of an environment.
+    model = resolve_model(
+        arguments.model,
+        base_url=arguments.base_url,
+        api_key_var=arguments.api_key_var,
+        endpoints_path=arguments.endpoints_path,
+        headers=arguments.headers,
+    )
+    env_id = arguments.env_id
+    name = environment_name(env_id)
+    # Modules are lower-case by rule; one that is not is named as it is written.
+    candidates = (name, plain_name(env_id))
+    found = next((one for one in candidates if make_importable(one, arguments.env_dir_path)), None)
+    if found is None:
+        where = Path(arguments.env_dir_path) / module_name(name)
+        raise CommandError(
+            f"The environment '{name}' is not installed and not in {where}. Install it with: prime env install {env_id}"
+        )
+    origin = origin_of(found, arguments.env_dir_path)
+    try:
+        check_version(env_id, origin)
+    except WrongVersion as error:
+        raise CommandError(str(error)) from error
+    if origin.unused is not None:
+        print(origin.unused_note(arguments.env_dir_path), file=sys.stderr)
+    try:
+        env = load_environment(found, **arguments.env_args)
+    except (ValueError, RuntimeError) as error:
+        raise CommandError(str(error)) from error
+    if arguments.timeout is not None:
+        env.set_kwargs(timeout_seconds=arguments.timeout)
+    defaults = eval_defaults(found)
+    examples = defaults.num_examples if arguments.num_examples is None else arguments.num_examples
+    rollouts = arguments.rollouts_per_example or defaults.rollouts_per_example
+    try:
+        table = env.get_eval_dataset(examples)
+    except Exception as error:
+        raise CommandError(f"The environment '{name}' has no rows to evaluate: {error}") from error
+    rows = [{**row, "rollout_index": index} for row in table for index in range(rollouts)]
+    if not rows:
+        raise CommandError(f"The environment '{name}' has no rows to evaluate: its dataset is empty.")
+    identity = identity_of(env, model.model, arguments.sampling_args)
+    return Plan(arguments, env, origin, model, rows, identity, len(rows) // rollouts, rollouts)
+
+
+def _results_base(arguments: Arguments) -> Path:
+    if arguments.output_dir is not None:
+        return Path(arguments.output_dir)
+    names = (environment_name(arguments.env_id), plain_name(arguments.env_id))
+    folder = next(filter(None, (local_folder(name, arguments.env_dir_path) for name in names)), None)
+    return Path("outputs") if folder is None else folder / "outputs"
+
+
+def _open_store(plan: Plan) -> AttemptStore:
+    arguments, identity = plan.arguments, plan.identity
+    base = _results_base(arguments)
+    if arguments.resume is None:
+        path = new_run_path(base, identity.env_id, identity.model)
+    elif arguments.resume:
+        path = Path(arguments.resume)
+        if not (path / "attempts.jsonl").is_file():
+            raise CommandError(f"There is no run to resume in {path}; leave --resume out to start one.")
+    else:
+        run = find_incomplete(base, identity, plan.rollouts_per_example, plan.num_examples)
+        if run is None:
+            raise CommandError(
+                f"There is no incomplete run with these settings under {base}; leave --resume out to start one."
+            )
+        path = run.directory
+        print(f"Continuing {path}: {len(run.results)} rollouts are there.", file=sys.stderr)
+    settings = settings_of(plan.env, number_rows(plan.rows), arguments.state_columns, plan.model.base_url)
+    return AttemptStore(path, identity, settings)
+
+
+@dataclass(slots=True)
+class Ended:
+    """How the playing ended: by a signal, by a failure that concerns the whole run, or by itself."""
+
+    signal: int | None = None
+    failure: Exception | None = None
+
+
+async def _play(env: Environment, runner: Runner) -> Ended:
+    ended = Ended()
+    task = asyncio.current_task()
+    loop = asyncio.get_running_loop()
+
+    def terminate() -> None:
+        ended.signal = signal.SIGTERM
+        if task is not None:
+            task.cancel()
+
+    with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):  # not in the main thread
+        loop.add_signal_handler(signal.SIGTERM, terminate)
+    try:
+        with view() as shown:
+            runner.listener = shown
+            await runner.run()
+    except asyncio.CancelledError:
+        ended.signal = ended.signal or signal.SIGINT
+    except (EvalsError, StateColumnError, Error) as error:
+        ended.failure = error
+    finally:
+        await env._teardown()
+        with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
+            loop.remove_signal_handler(signal.SIGTERM)
+    return ended
+
+
+def _report(plan: Plan, runner: Runner, results: Path | None) -> None:
+    outputs = runner.ordered()
+    described = {
+        **plan.identity.to_dict(),
+        "base_url": plan.model.base_url,
+        "num_examples": plan.num_examples,
+        "rollouts_per_example": plan.rollouts_per_example,
+        **summarize(outputs, plan.rollouts_per_example, plan.env.pass_threshold),
+    }
+    if plan.arguments.output == "json":
+        print(json.dumps(as_data(outputs, described, results, len(plan.rows)), ensure_ascii=False, indent=2))
+    else:
+        print(render(outputs, described, results, len(plan.rows), str(plan.origin)), flush=True)
+
+
+def _interrupted(runner: Runner, results: Path | None) -> str:
+    done = f"Interrupted: {runner.progress.finished} of {runner.progress.total} rollouts are done"
+    if results is None:
+        return f"{done}; nothing is saved (--no-save)."
+    return f"{done} and recorded. Continue with the same command and --resume {results}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""Client: the seam between a rollout and whatever answers it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from verifiers.errors import Error, ModelError
+from verifiers.types import Messages, Response, Tool
+
+
+class Client(ABC):
+    """Translates messages and tools into a provider's own shape, asks it, and translates the answer back.
+
+    `get_response` raises: ModelAuthError (the key was refused), OverlongPromptError, EmptyModelResponseError,
+    InvalidModelResponseError, ModelError (anything else the provider did). One client may be used by many rollouts at
+    once.
+    """
+
+    def __init__(self, client_or_config: Any = None) -> None:
+        self.client = self.setup_client(client_or_config)
+
+    @abstractmethod
+    def setup_client(self, client_or_config: Any) -> Any:
+        """The provider's own client; no I/O."""
+
+    @abstractmethod
+    async def to_native_tool(self, tool: Tool) -> Any:
+        """A tool in the provider's shape."""
+
+    @abstractmethod
+    async def to_native_prompt(self, messages: Messages) -> tuple[Any, dict[str, Any]]:
+        """The messages in the provider's shape, and further arguments of the request that they call for."""
+
+    @abstractmethod
+    async def get_native_response(
+        self, prompt: Any, model: str, sampling_args: Mapping[str, Any], tools: list[Any] | None, **kwargs: Any
+    ) -> Any:
+        """Send the request."""
+
+    @abstractmethod
+    async def raise_from_native_response(self, response: Any) -> None:
+        """Raise EmptyModelResponseError or InvalidModelResponseError for an answer that is not usable."""
+
+    @abstractmethod
+    async def from_native_response(self, response: Any) -> Response:
+        """The answer in our shape."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Close connections. The client can be used again afterwards."""
+
+    def translate_error(self, error: Exception) -> Error:
+        """The provider's exception as one of ours."""
+        return ModelError(f"{type(error).__name__}: {error}")
+
+    async def get_response(
+        self,
+        prompt: Messages,
+        model: str,
+        sampling_args: Mapping[str, Any] | None = None,
+        tools: Sequence[Tool] | None = None,
+        **kwargs: Any,
+    ) -> Response:
+        """One answer to `prompt`; kwargs carries `state`, which offline policies look at."""
+        try:
+            native, extra = await self.to_native_prompt(prompt)
+            native_tools = [await self.to_native_tool(tool) for tool in tools] if tools else None
+            response = await self.get_native_response(
+                native, model, sampling_args or {}, native_tools, **extra, **kwargs
+            )
+            await self.raise_from_native_response(response)
+            return await self.from_native_response(response)
+        except Error:
+            raise
+        except Exception as error:
+            raise self.translate_error(error) from error

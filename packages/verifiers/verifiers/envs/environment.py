@@ -1,0 +1,361 @@
+"""Environment: a dataset, a way to roll out, a rubric to score with."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Self
+
+from verifiers.data import as_table, decode_info, format_dataset
+from verifiers.decorators import marked
+from verifiers.errors import ScoringTimeoutError, is_unscored, typed
+from verifiers.parsers.parser import Parser
+from verifiers.rubrics.rubric import Rubric
+from verifiers.rubrics.rubric_group import RubricGroup
+from verifiers.types import (
+    GenerateOutputs,
+    Messages,
+    Response,
+    RolloutInput,
+    RolloutOutput,
+    RolloutTiming,
+    State,
+    TimeSpan,
+)
+from verifiers.utils.async_utils import function_name, maybe_await, maybe_call_with_named_args
+from verifiers.utils.message_utils import normalize_messages, normalize_tool
+
+DEFAULT_SCORING_TIMEOUT_SECONDS = 600.0
+
+
+class Environment(ABC):
+    """Base of all environments. Constructing one starts nothing, reads nothing and works in any thread.
+
+    dataset, eval_dataset: a list of dicts, a RowTable, a `datasets.Dataset`, or a function without arguments that
+    returns one (called when first needed). system_prompt, few_shot: put in front of the prompts. rubric: scores a
+    rollout. sampling_args: defaults for the model call. tool_defs: tools shown to the model. score_rollouts: False
+    gives reward 0.0 without scoring. pass_threshold: a reward from which a rollout counts as passed.
+    scoring_timeout_seconds: limit for scoring one rollout or group. Other keyword arguments become attributes.
+    """
+
+    def __init__(
+        self,
+        dataset: Any = None,
+        eval_dataset: Any = None,
+        system_prompt: str | None = None,
+        few_shot: list[Any] | None = None,
+        parser: Parser | None = None,
+        rubric: Rubric | None = None,
+        sampling_args: Mapping[str, Any] | None = None,
+        tool_defs: Sequence[Any] | None = None,
+        env_id: str | None = None,
+        env_args: Mapping[str, Any] | None = None,
+        map_kwargs: Mapping[str, Any] | None = None,
+        score_rollouts: bool = True,
+        pass_threshold: float = 0.5,
+        scoring_timeout_seconds: float | None = DEFAULT_SCORING_TIMEOUT_SECONDS,
+        **kwargs: Any,
+    ) -> None:
+        if dataset is None and eval_dataset is None:
+            raise ValueError("Either dataset or eval_dataset must be provided")
+        self.logger = logging.getLogger(f"verifiers.{type(self).__name__}")
+        self.system_prompt = system_prompt
+        self.few_shot = few_shot
+        self.parser = parser or Parser()
+        self.rubric = rubric or Rubric(parser=self.parser)
+        given = dict(sampling_args or {})
+        self.sampling_args = {"n": 1, **given, "extra_body": dict(given.get("extra_body") or {})}
+        older_tools = kwargs.pop("oai_tools", None)
+        self.tool_defs = [normalize_tool(tool) for tool in tool_defs or older_tools or ()]
+        self.env_id = env_id or ""
+        self.env_args = dict(env_args or {})
+        self.map_kwargs = dict(map_kwargs or {})
+        self.score_rollouts = score_rollouts
+        self.pass_threshold = pass_threshold
+        self.scoring_timeout_seconds = scoring_timeout_seconds
+        self.set_kwargs(**kwargs)
+        self._train = self._prepared(dataset)
+        self._eval = self._prepared(eval_dataset)
+
+    def set_kwargs(self, **kwargs: Any) -> None:
+        """Set attributes, through `set_<name>` where the class has such a method."""
+        for name, value in kwargs.items():
+            setter = getattr(self, f"set_{name}", None)
+            if callable(setter):
+                setter(value)
+            else:
+                setattr(self, name, value)
+
+    def add_rubric(self, rubric: Rubric) -> None:
+        """Score with `rubric` as well; rewards add up."""
+        if isinstance(self.rubric, RubricGroup):
+            self.rubric.rubrics.append(rubric)
+        else:
+            self.rubric = RubricGroup(rubrics=[self.rubric, rubric])
+
+    # Datasets
+
+    def _prepared(self, dataset: Any) -> Any:
+        if dataset is None or callable(dataset):
+            return dataset
+        return format_dataset(as_table(dataset), self.system_prompt, self.few_shot, self.map_kwargs)
+
+    @property
+    def dataset(self) -> Any:
+        """The training rows, formatted; None when there are only evaluation rows."""
+        if callable(self._train):
+            self._train = self._prepared(self._train())
+        return self._train
+
+    @property
+    def eval_dataset(self) -> Any:
+        """The evaluation rows, formatted; None when there are only training rows."""
+        if callable(self._eval):
+            self._eval = self._prepared(self._eval())
+        return self._eval
+
+    def get_dataset(self, n: int = -1, seed: int | None = None) -> Any:
+        """Training rows: shuffled by `seed` (and kept so) when given, the first `n` when n > 0."""
+        if self.dataset is None:
+            raise ValueError("This environment has no training dataset, only an eval_dataset.")
+        if seed is not None:
+            self._train = self.dataset.shuffle(seed=seed)
+        return _first(self.dataset, n)
+
+    def get_eval_dataset(self, n: int = -1, seed: int | None = None) -> Any:
+        """Evaluation rows, as get_dataset; the training rows where there are none."""
+        if self.eval_dataset is None:
+            self.logger.info("eval_dataset is not set, falling back to train dataset")
+            return self.get_dataset(n, seed)
+        if seed is not None:
+            self._eval = self.eval_dataset.shuffle(seed=seed)
+        return _first(self.eval_dataset, n)
+
+    # One rollout
+
+    async def init_state(
+        self,
+        input: RolloutInput | Mapping[str, Any],
+        client: Any,
+        model: str,
+        sampling_args: Mapping[str, Any] | None = None,
+    ) -> State:
+        """A fresh state for one row of the dataset."""
+        from verifiers.clients.resolve import as_client
+
+        row = dict(input)
+        row["prompt"] = normalize_messages(row.get("prompt"))
+        row["info"] = decode_info(row.get("info"))
+        row.setdefault("example_id", 0)
+        row.setdefault("answer", "")
+        tools = row["info"].get("tool_defs") or row["info"].get("oai_tools") or self.tool_defs
+        usage = {"input_tokens": 0, "output_tokens": 0, "final_input_tokens": 0, "final_output_tokens": 0}
+        return State(
+            input=row,
+            task=row.get("task") or {key: value for key, value in row.items() if key != "prompt"},
+            rollout_index=row.get("rollout_index", 0),
+            client=as_client(client),
+            model=model,
+            sampling_args={**self.sampling_args, **(sampling_args or {})},
+            is_completed=False,
+            is_truncated=False,
+            tool_defs=[normalize_tool(tool) for tool in tools],
+            trajectory=[],
+            completion=None,
+            usage_tracker=usage,
+            usage=MappingProxyType(usage),
+            trajectory_id=uuid.uuid4().hex,
+            reward=None,
+            metrics=None,
+            error=None,
+            final_env_response=None,
+            timing=RolloutTiming(),
+        )
+
+    @abstractmethod
+    async def rollout(
+        self,
+        input: RolloutInput | Mapping[str, Any],
+        client: Any,
+        model: str,
+        sampling_args: Mapping[str, Any] | None = None,
+    ) -> State:
+        """Play one row to its end. Failures are in `state["error"]`, never raised."""
+
+    async def get_model_response(self, state: State, prompt: Messages, **overrides: Any) -> Response:
+        """Ask the model; overrides: client, model, tool_defs, sampling_args. Raises what `Client.get_response`
+        raises.
+        """
+        span = TimeSpan(start=time.time())
+        state["timing"].model.spans.append(span)
+        try:
+            response: Response = await overrides.get("client", state["client"]).get_response(
+                prompt=prompt,
+                model=overrides.get("model", state["model"]),
+                sampling_args=overrides.get("sampling_args", state["sampling_args"]),
+                tools=overrides.get("tool_defs", state["tool_defs"]) or None,
+                state=state,
+            )
+        finally:
+            span.end = time.time()
+        if response.usage is not None:
+            tracker = state["usage_tracker"]
+            tracker["input_tokens"] += response.usage.prompt_tokens
+            tracker["output_tokens"] += response.usage.completion_tokens
+            tracker["final_input_tokens"] = response.usage.prompt_tokens
+            tracker["final_output_tokens"] = response.usage.completion_tokens
+        return response
+
+    async def _cleanup(self, state: State) -> None:
+        for handler in marked(self, "cleanup"):
+            try:
+                await maybe_call_with_named_args(handler, state=state, env=self)
+            except Exception as error:
+                self.logger.warning("Cleanup %s failed: %s: %s", function_name(handler), type(error).__name__, error)
+
+    async def _teardown(self) -> None:
+        """Let go of everything the environment holds: the rubric's teardown first, then `@vf.teardown` methods."""
+        for handler in [self.rubric.teardown, *marked(self, "teardown")]:
+            try:
+                await maybe_await(handler())
+            except Exception as error:
+                self.logger.warning("Teardown %s failed: %s: %s", function_name(handler), type(error).__name__, error)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._teardown()
+
+    # Scoring
+
+    async def score(self, states: list[State], as_group: bool = True) -> None:
+        """Score finished rollouts of one example; those that say nothing about the model keep reward None.
+
+        as_group: together, with group reward functions and advantages; otherwise one by one.
+        """
+        scorable = []
+        for state in states:
+            state["reward"], state["metrics"] = None, None
+            if not is_unscored(state.get("error")):
+                scorable.append(state)
+        started = time.time()
+        try:
+            async with asyncio.timeout(self.scoring_timeout_seconds) as limit:
+                await self._score(scorable, as_group)
+        except Exception as error:
+            # A rubric's own call may time out too, long before ours.
+            if isinstance(error, TimeoutError) and limit.expired():
+                seconds = f"{self.scoring_timeout_seconds:g} seconds (scoring_timeout_seconds)"
+                error = ScoringTimeoutError(f"Scoring took longer than {seconds}.")
+            self._spoil(scorable, error)
+        for state in states:
+            state["timing"].scoring.start, state["timing"].scoring.end = started, time.time()
+            with contextlib.suppress(Exception):
+                await self.rubric.cleanup(state)
+
+    async def _score(self, states: list[State], as_group: bool) -> None:
+        if not self.score_rollouts:
+            for state in states:
+                state["reward"], state["metrics"] = 0.0, {}
+        elif not as_group:
+            for state in states:
+                await self.rubric.score_rollout(state)
+        elif states:
+            await self.rubric.score_group(states)
+
+    def _spoil(self, states: list[State], error: Exception) -> None:
+        for state in states:
+            state["reward"], state["metrics"], state["error"] = None, None, typed(error)
+
+    # Runs
+
+    async def run_rollout(
+        self,
+        input: RolloutInput | Mapping[str, Any],
+        client: Any,
+        model: str,
+        sampling_args: Mapping[str, Any] | None = None,
+        max_retries: int = 0,
+        state_columns: Sequence[str] | None = None,
+    ) -> RolloutOutput:
+        """One scored rollout as an output row."""
+        options = {"max_retries": max_retries, "state_columns": state_columns, "independent_scoring": True}
+        return (await self.generate([input], client, model, sampling_args, **options))["outputs"][0]
+
+    async def run_group(
+        self,
+        group_inputs: Sequence[RolloutInput | Mapping[str, Any]],
+        client: Any,
+        model: str,
+        sampling_args: Mapping[str, Any] | None = None,
+        max_retries: int = 0,
+        state_columns: Sequence[str] | None = None,
+    ) -> list[RolloutOutput]:
+        """The rollouts of one example, scored as a group."""
+        options = {"max_retries": max_retries, "state_columns": state_columns}
+        return (await self.generate(list(group_inputs), client, model, sampling_args, **options))["outputs"]
+
+    async def generate(
+        self, inputs: Any, client: Any, model: str, sampling_args: Mapping[str, Any] | None = None, **options: Any
+    ) -> GenerateOutputs:
+        """Roll out and score rows; options: the fields of `verifiers.evaluation.runner.RunOptions`.
+
+        Failing rollouts are rows with an `error`. Raises ModelAuthError when the endpoint refuses the key. What the
+        environment holds (servers, sandboxes) stays for the next call; `async with env:` or `await env._teardown()`
+        lets go of it.
+        """
+        from verifiers.evaluation.runner import generate
+
+        return await generate(self, inputs, client, model, sampling_args, **options)
+
+    async def evaluate(
+        self,
+        client: Any,
+        model: str,
+        sampling_args: Mapping[str, Any] | None = None,
+        num_examples: int = -1,
+        rollouts_per_example: int = 1,
+        **options: Any,
+    ) -> GenerateOutputs:
+        """`generate` over the first `num_examples` evaluation rows, `rollouts_per_example` times each."""
+        rows = [
+            {**row, "rollout_index": i}
+            for row in self.get_eval_dataset(num_examples)
+            for i in range(rollouts_per_example)
+        ]
+        return await self.generate(rows, client, model, sampling_args, **options)
+
+    def generate_sync(self, *args: Any, **kwargs: Any) -> GenerateOutputs:
+        """`generate` for code without an event loop; tears down at the end."""
+        return _run_sync(self, self.generate, args, kwargs)
+
+    def evaluate_sync(self, *args: Any, **kwargs: Any) -> GenerateOutputs:
+        """`evaluate` for code without an event loop; tears down at the end."""
+        return _run_sync(self, self.evaluate, args, kwargs)
+
+
+def _first(dataset: Any, n: int) -> Any:
+    return dataset.select(range(min(n, len(dataset)))) if n > 0 else dataset
+
+
+def _run_sync(env: Environment, function: Callable[..., Any], args: Any, kwargs: Any) -> GenerateOutputs:
+    async def run() -> GenerateOutputs:
+        async with env:
+            return await function(*args, **kwargs)
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(run())
+    # Inside a notebook's loop: a thread with a loop of its own.
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(run())).result()

@@ -1,0 +1,1 @@
+"""Environments on top of other people's frameworks."""

@@ -1,0 +1,199 @@
+"""MultiTurnEnv: the model and the environment take turns until a stop condition holds."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from verifiers.decorators import cleanup, marked, stop
+from verifiers.envs.environment import Environment
+from verifiers.errors import OverlongPromptError, typed
+from verifiers.rubrics.rubric import Rubric
+from verifiers.types import Messages, MessagesLike, Response, RolloutInput, State, TimeSpan, TrajectoryStep
+from verifiers.utils.async_utils import function_name, maybe_await, maybe_call_with_named_args
+from verifiers.utils.message_utils import normalize_messages
+
+
+def num_turns(state: State) -> int:
+    """How many times the model was asked."""
+    return len(state["trajectory"])
+
+
+class MultiTurnEnv(Environment):
+    """Base of environments with more than one turn; subclasses write `env_response`.
+
+    max_turns: model calls at most; -1 for no limit. timeout_seconds: for setting up and playing one rollout; when it
+    is over the rollout ends (`stop_condition` "timeout_reached") and is scored as it stands.
+    max_total_completion_tokens: sum over the turns.
+    """
+
+    def __init__(
+        self,
+        max_turns: int = -1,
+        timeout_seconds: float | None = None,
+        max_total_completion_tokens: int = -1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.max_turns = max_turns
+        self.timeout_seconds = timeout_seconds
+        self.max_total_completion_tokens = max_total_completion_tokens
+        self.add_rubric(Rubric(funcs=[num_turns], weights=[0.0]))
+
+    # What a subclass writes or overrides
+
+    async def setup_state(self, state: State) -> State | None:
+        """Prepare the state before the first turn, in place; a returned state replaces it."""
+        return state
+
+    @abstractmethod
+    async def env_response(self, messages: Messages, state: State, **kwargs: Any) -> MessagesLike:
+        """What the environment answers to the conversation so far; called before every model turn but the first."""
+
+    async def get_prompt_messages(self, state: State) -> MessagesLike:
+        """What the model is shown next."""
+        trajectory = state["trajectory"]
+        if not trajectory:
+            return state["prompt"]
+        said: Messages = trajectory[-1]["prompt"] + trajectory[-1]["completion"]
+        span = TimeSpan(start=time.time())
+        state["timing"].env.spans.append(span)
+        try:
+            answer = await maybe_await(self.env_response(said, state))
+        finally:
+            span.end = time.time()
+        return said + normalize_messages(answer)
+
+    async def add_model_response(self, state: State, prompt_messages: Messages, response: Response) -> None:
+        """Take up the model's answer. An environment that acts on it at once overrides this and calls it first."""
+        step = TrajectoryStep(
+            prompt=prompt_messages,
+            completion=[response.message],
+            response=response,
+            tokens=None,
+            reward=None,
+            advantage=None,
+            is_truncated=response.is_truncated,
+            trajectory_id=state["trajectory_id"],
+            extras={},
+        )
+        await self.add_trajectory_step(state, step)
+
+    async def add_trajectory_step(self, state: State, trajectory_step: TrajectoryStep) -> None:
+        """Append one step."""
+        state["trajectory"].append(trajectory_step)
+
+    # When to stop
+
+    @stop(priority=100)
+    async def has_error(self, state: State) -> bool:
+        """Something went wrong."""
+        return state.get("error") is not None
+
+    @stop
+    async def prompt_too_long(self, state: State) -> bool:
+        """The conversation outgrew the model."""
+        return bool(state.get("prompt_too_long", False))
+
+    @stop
+    async def max_turns_reached(self, state: State) -> bool:
+        """The model has had its turns."""
+        return len(state["trajectory"]) >= self.max_turns > 0
+
+    @stop
+    async def max_total_completion_tokens_reached(self, state: State) -> bool:
+        """The model has used up its tokens."""
+        return state["usage"]["output_tokens"] >= self.max_total_completion_tokens > 0
+
+    @stop
+    async def has_final_env_response(self, state: State) -> bool:
+        """The environment has said its last word."""
+        return state.get("final_env_response") is not None
+
+    async def is_completed(self, state: State) -> bool:
+        """Ask the stop conditions in order; the first that holds completes the rollout."""
+        for condition in marked(self, "stop"):
+            if await maybe_call_with_named_args(condition, state=state, env=self):
+                self._complete(state, function_name(condition))
+                return True
+        return False
+
+    def _complete(self, state: State, condition: str) -> None:
+        state["is_completed"] = True
+        state["stop_condition"] = condition
+        state["is_truncated"] = state["is_truncated"] or any(step["is_truncated"] for step in state["trajectory"])
+
+    @cleanup(priority=100)
+    async def render_state(self, state: State) -> None:
+        """The whole conversation minus the prompt becomes `state["completion"]`."""
+        state["timing"].generation.end = time.time()
+        trajectory = state["trajectory"]
+        completion: Messages = []
+        if trajectory:
+            completion = (trajectory[-1]["prompt"] + trajectory[-1]["completion"])[len(state["prompt"]) :]
+        state["completion"] = completion + normalize_messages(state.get("final_env_response"))
+
+    # The loop
+
+    async def rollout(
+        self,
+        input: RolloutInput | Mapping[str, Any],
+        client: Any,
+        model: str,
+        sampling_args: Mapping[str, Any] | None = None,
+    ) -> State:
+        """Set up, take turns, clean up. An exception ends in `state["error"]`, typed; cancellation alone is raised."""
+        state = await self.init_state(input, client, model, sampling_args)
+        state["timing"].generation.start = time.time()
+        try:
+            async with asyncio.timeout(self.timeout_seconds) as limit:
+                state = await self._set_up(state)
+                await self._take_turns(state)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            state["timed_out"] = True
+            self._complete(state, "timeout_reached")
+        finally:
+            await self._cleanup(state)
+        return state
+
+    async def _set_up(self, state: State) -> State:
+        state["timing"].setup.start = time.time()
+        try:
+            prepared = await maybe_await(self.setup_state(state))
+            if isinstance(prepared, State):
+                state = prepared
+            state["prompt"] = normalize_messages(state["prompt"])
+        except Exception as error:
+            self._record(state, error)
+        state["timing"].setup.end = time.time()
+        return state
+
+    async def _take_turns(self, state: State) -> None:
+        while not await self._stopped(state):
+            try:
+                messages = normalize_messages(await self.get_prompt_messages(state))
+                if state.get("final_env_response") is not None:
+                    continue
+                response = await self.get_model_response(state, messages)
+                await self.add_model_response(state, messages, response)
+            except Exception as error:
+                self._record(state, error)
+
+    async def _stopped(self, state: State) -> bool:
+        try:
+            return await self.is_completed(state)
+        except Exception as error:
+            self._record(state, error)
+            self._complete(state, "has_error")
+            return True
+
+    def _record(self, state: State, error: Exception) -> None:
+        state["error"] = typed(error)
+        if isinstance(error, OverlongPromptError):
+            state["prompt_too_long"] = True
+            state["is_truncated"] = True

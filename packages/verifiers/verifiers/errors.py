@@ -1,0 +1,100 @@
+"""Every way a rollout can end badly.
+
+    Error
+    ├ ModelError                   the endpoint failed: nothing can be said of the model        → unscored
+    │ ├ ModelAuthError             the key was refused: the same for every rollout              → the run ends early
+    │ └ InvalidModelResponseError  it answered, but not with something usable                   → scored, retried
+    │   └ EmptyModelResponseError
+    ├ OverlongPromptError          the conversation no longer fits into the model               → scored, truncated
+    ├ ToolError                    → scored
+    │ ├ ToolParseError
+    │ └ ToolCallError
+    ├ InfraError                   a machine failed                                             → unscored, retried
+    │ ├ TunnelError
+    │ └ SandboxError
+    ├ ScoringTimeoutError          scoring outlived its time limit                              → unscored
+    └ RolloutError                 the environment's own code raised something else             → unscored
+
+Unscored means `reward` is None and the rollout stays out of every average. "Retried" counts against `max_retries`.
+"""
+
+from __future__ import annotations
+
+
+class Error(Exception):
+    """Base of everything a rollout can end with."""
+
+
+class ModelError(Error):
+    """The model's endpoint failed."""
+
+
+class ModelAuthError(ModelError):
+    """The endpoint refused the key or the account; no other rollout would fare better."""
+
+
+class InvalidModelResponseError(ModelError):
+    """The model's answer is not usable."""
+
+
+class EmptyModelResponseError(InvalidModelResponseError):
+    """The model answered nothing at all."""
+
+
+class OverlongPromptError(Error):
+    """The prompt is longer than the model takes."""
+
+
+class ToolError(Error):
+    """A tool could not be used."""
+
+
+class ToolParseError(ToolError):
+    """The arguments of a tool call are not valid."""
+
+
+class ToolCallError(ToolError):
+    """A tool raised."""
+
+
+class InfraError(Error):
+    """Machines failed, not the model."""
+
+
+class TunnelError(InfraError):
+    """A tunnel broke."""
+
+
+class SandboxError(InfraError):
+    """A sandbox, or the server in it, failed."""
+
+
+class ScoringTimeoutError(Error):
+    """Scoring took longer than `scoring_timeout_seconds`."""
+
+
+class RolloutError(Error):
+    """The environment's code raised something that is not a `vf.Error`; the original is `__cause__`."""
+
+
+def typed(error: Exception) -> Error:
+    """`error` itself when it is one of ours, else a RolloutError caused by it."""
+    if isinstance(error, Error):
+        return error
+    wrapped = RolloutError(f"{type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def is_unscored(error: BaseException | None) -> bool:
+    """Whether a rollout that ended with `error` says nothing about the model."""
+    if error is None or isinstance(error, InvalidModelResponseError | OverlongPromptError | ToolError):
+        return False
+    if isinstance(error, ModelError | InfraError | ScoringTimeoutError | RolloutError):
+        return True
+    return not isinstance(error, Error)
+
+
+def is_retriable(error: BaseException | None) -> bool:
+    """Whether another attempt may end differently."""
+    return isinstance(error, InfraError | InvalidModelResponseError)

@@ -1,0 +1,120 @@
+"""A finished rollout as a row of results.jsonl.
+
+Fields: example_id, rollout_index (ours), prompt, completion, answer, info, reward (None when unscored), error {error,
+error_chain_repr, error_chain_str, message}, timing (seconds), is_completed, is_truncated, stop_condition, metrics
+(also flat), tool_defs, token_usage, and the state columns asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from verifiers.errors import Error
+from verifiers.types import Messages, RolloutOutput, RolloutTiming, State
+from verifiers.utils.message_utils import normalize_messages
+
+
+class StateColumnError(Error, ValueError):
+    """A state column that cannot be written."""
+
+
+def error_info(error: BaseException) -> dict[str, str]:
+    """The kind of an error, its sentence, and what caused it."""
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__) is not None and cause not in chain:
+        chain.append(cause)
+    return {
+        "error": type(error).__name__,
+        "message": str(error) or type(error).__name__,
+        "error_chain_repr": " -> ".join(repr(link) for link in chain),
+        "error_chain_str": " -> ".join(type(link).__name__ for link in chain),
+    }
+
+
+def state_to_output(state: State, state_columns: Iterable[str] = ()) -> RolloutOutput:
+    """The row of one state. Raises StateColumnError (a ValueError) for a column that is not JSON."""
+    error = state.get("error")
+    timing = state.get("timing")
+    metrics = dict(state.get("metrics") or {})
+    output: RolloutOutput = {
+        "example_id": state.get("example_id", 0),
+        "rollout_index": state.get("rollout_index", 0),
+        "prompt": list(state.get("prompt") or []),
+        "completion": list(state.get("completion") or []),
+        "answer": state.get("answer", ""),
+        "info": state.get("info") or {},
+        "reward": state.get("reward"),
+        "error": None if error is None else error_info(error),
+        "timing": timing.to_dict() if isinstance(timing, RolloutTiming) else timing,
+        "is_completed": bool(state.get("is_completed")),
+        "is_truncated": bool(state.get("is_truncated")),
+        "stop_condition": state.get("stop_condition"),
+        "metrics": metrics,
+        "tool_defs": list(state.get("tool_defs") or []),
+        "token_usage": dict(state.get("usage") or {}),
+    }
+    for name, value in metrics.items():
+        output.setdefault(name, value)
+    for column in state_columns:
+        output[column] = _column(column, state.get(column))
+    return output
+
+
+def _column(name: str, value: Any) -> Any:
+    try:
+        plain = jsonable(value, strict=True)
+        json.dumps(plain)
+    except (TypeError, ValueError):
+        raise StateColumnError(
+            f"state_columns value for '{name}' is not JSON-serializable: {type(value).__name__}. "
+            "Only JSON-serializable types are allowed."
+        ) from None
+    return plain
+
+
+def jsonable(value: Any, strict: bool = False) -> Any:
+    """The value as JSON data: numbers that JSON does not know become null, unknown objects their text.
+
+    strict: TypeError for an unknown object instead.
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, BaseException):
+        return error_info(value)
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item, strict) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [jsonable(item, strict) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {part.name: jsonable(getattr(value, part.name), strict) for part in dataclasses.fields(value)}
+    for method in ("model_dump", "tolist", "isoformat"):
+        if callable(getattr(value, method, None)):
+            return jsonable(getattr(value, method)(), strict)
+    if strict:
+        raise TypeError(type(value).__name__)
+    return str(value)
+
+
+def to_row(output: RolloutOutput) -> dict[str, Any]:
+    """The output as the result files hold it: plain data, tool calls as JSON text."""
+    row = jsonable(output)
+    for side in ("prompt", "completion"):
+        for message in row.get(side) or ():
+            if isinstance(message, dict) and message.get("tool_calls"):
+                message["tool_calls"] = [json.dumps(call, ensure_ascii=False) for call in message["tool_calls"]]
+    return row
+
+
+def from_row(row: Mapping[str, Any]) -> RolloutOutput:
+    """What `to_row` wrote, with messages again."""
+    output = dict(row)
+    for side in ("prompt", "completion"):
+        messages: Messages = normalize_messages(output.get(side))
+        output[side] = messages
+    return output

@@ -1,0 +1,98 @@
+"""What a run says at its end: a calm table for people, or the same as data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from prime_evals.statistics import errors_by_type
+from verifiers.types import RolloutOutput
+
+_LONGEST_SENTENCE = 300
+
+
+def number(value: float | None) -> str:
+    """Three digits after the point where they say something; a dash for nothing."""
+    if value is None:
+        return "–"
+    return f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e9 else f"{value:.3f}"
+
+
+def one_line(text: str) -> str:
+    """A sentence without line breaks, cut where it gets long."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= _LONGEST_SENTENCE else flat[: _LONGEST_SENTENCE - 1] + "…"
+
+
+def render(
+    outputs: Sequence[RolloutOutput], metadata: Mapping[str, Any], results: Path | None, planned: int, environment: str
+) -> str:
+    """The table. `planned`: how many rollouts the run set out to play; `metadata`: of the run and its summary;
+    `environment`: its name and which copy of it was played.
+    """
+    title = (
+        f"{environment} · {metadata['model']} · "
+        f"{metadata['num_examples']} examples × {metadata['rollouts_per_example']} rollouts"
+    )
+    scored = f"{metadata['num_scored']} scored of {planned} total"
+    if metadata["num_rollouts"] != planned:
+        scored += f" ({planned - metadata['num_rollouts']} not played)"
+    spread = f" ± {number(metadata['std_reward'])}" if metadata["std_reward"] is not None else ""
+    rows = [("reward", f"{number(metadata['avg_reward'])}{spread}   {scored}")]
+    if outputs and (found := [output["reward"] for output in outputs if output.get("reward") is not None]):
+        rows.append(("range", f"{number(min(found))} to {number(max(found))}"))
+    rows += [(f"pass@{k}", number(value)) for k, value in metadata["pass_at_k"].items()]
+    rows += [(f"pass^{k}", number(value)) for k, value in metadata["pass_all_k"].items() if k != "1"]
+    rows += [(name, number(value)) for name, value in metadata["avg_metrics"].items()]
+    rows += _how_it_ended(outputs)
+    rows += _timing(outputs)
+    if usage := metadata.get("usage"):
+        used = f"{number(usage.get('input_tokens'))} in, {number(usage.get('output_tokens'))} out (mean a rollout)"
+        rows.append(("tokens", used))
+    rows += [
+        ("errors" if first else "", f"{count} × {name}: {one_line(sentence)}")
+        for first, (name, (count, sentence)) in zip(
+            [True] + [False] * len(outputs), errors_by_type(outputs).items(), strict=False
+        )
+    ]
+    if results is not None:
+        rows.append(("results", str(results)))
+    width = max(len(name) for name, _ in rows)
+    return "\n".join([title, "", *(f"  {name:<{width}}   {text}" for name, text in rows)])
+
+
+def _how_it_ended(outputs: Sequence[RolloutOutput]) -> list[tuple[str, str]]:
+    stops = Counter(str(output["stop_condition"]) for output in outputs if output.get("stop_condition"))
+    rows = [("stopped by", ", ".join(f"{name} {count}" for name, count in stops.most_common()))] if stops else []
+    truncated = sum(1 for output in outputs if output.get("is_truncated"))
+    if truncated:
+        rows.append(("truncated", f"{truncated} of {len(outputs)}"))
+    return rows
+
+
+def _timing(outputs: Sequence[RolloutOutput]) -> list[tuple[str, str]]:
+    seconds = [float(timing["total"]) for output in outputs if (timing := output.get("timing"))]
+    if not seconds:
+        return []
+    mean = sum(seconds) / len(seconds)
+    digits = 1 if max(seconds) >= 1 else 3
+    shown, low, high = (f"{value:.{digits}f}" for value in (mean, min(seconds), max(seconds)))
+    return [("time a rollout", f"{shown} s mean, {low} to {high} s")]
+
+
+def as_data(
+    outputs: Sequence[RolloutOutput], metadata: Mapping[str, Any], results: Path | None, planned: int
+) -> dict[str, Any]:
+    """The same for programs: metadata, counts, errors by type, and where the results lie."""
+    errors = {
+        name: {"count": count, "example": one_line(text)} for name, (count, text) in errors_by_type(outputs).items()
+    }
+    return {
+        **metadata,
+        "num_planned": planned,
+        "errors": errors,
+        "stop_conditions": dict(Counter(str(output.get("stop_condition")) for output in outputs)),
+        "results_path": None if results is None else str(results),
+    }

@@ -1,0 +1,339 @@
+"""Running many rollouts: how many at once, what is retried, what is scored together, what is written down.
+
+`max_concurrent` counts rollouts. A rollout that fails becomes a row with an error and never disturbs another; only
+what would fail every rollout ends a run early: a refused key, a disk that takes no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from verifiers.clients.client import Client
+from verifiers.clients.resolve import as_client
+from verifiers.errors import ModelAuthError, is_retriable, typed
+from verifiers.evaluation.outputs import from_row, state_to_output, to_row
+from verifiers.types import GenerateOutputs, RolloutOutput, RolloutTiming, State
+from verifiers.utils.message_utils import normalize_messages
+
+if TYPE_CHECKING:
+    from prime_evals import Attempt, AttemptStore
+    from verifiers.envs.environment import Environment
+
+Key = tuple[Any, int]
+LONGEST_WAIT_SECONDS = 60.0
+GROUP_COLUMNS = frozenset({"advantage", "trajectory"})
+"""State columns that are known only once all rollouts of an example are scored."""
+
+
+@dataclass(slots=True, kw_only=True)
+class RunOptions:
+    """The options of `generate` and `evaluate`.
+
+    max_concurrent: rollouts at once, -1 for all. max_retries: further attempts for a rollout that ended with
+    InfraError or InvalidModelResponseError. independent_scoring: score rollouts one by one even where group functions
+    exist. state_columns: keys of the state that go into the rows. save_results: record into `results_path`, or a new
+    folder under ./outputs; a results_path that holds the same run is continued. on_start(total), on_progress(all
+    outputs, new outputs, metadata), on_log(line): callbacks.
+    """
+
+    max_concurrent: int = -1
+    max_retries: int = 0
+    independent_scoring: bool = False
+    state_columns: Sequence[str] | None = None
+    save_results: bool = False
+    results_path: str | Path | None = None
+    retry_delay_seconds: float = 1.0
+    on_start: Callable[[int], Any] | None = None
+    on_progress: Callable[..., Any] | Sequence[Callable[..., Any]] | None = None
+    on_log: Callable[[str], Any] | None = None
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where a run stands."""
+
+    total: int
+    finished: int = 0
+    resumed: int = 0
+    running: int = 0
+    retries: int = 0
+    scored: int = 0
+    reward_sum: float = 0.0
+    errors: int = 0
+
+    def add(self, output: RolloutOutput) -> None:
+        """Count one finished rollout."""
+        self.finished += 1
+        self.errors += output.get("error") is not None
+        if output.get("reward") is not None:
+            self.scored += 1
+            self.reward_sum += output["reward"]
+
+
+@dataclass(slots=True)
+class _Group:
+    """The rollouts of one example that are still to come, and the finished states when they are scored together."""
+
+    waiting: int
+    states: list[tuple[State, int]] = field(default_factory=list)
+
+
+class Runner:
+    """One run over `rows`. `outputs` holds what is finished, also when `run` was cancelled or ended early (`stopped`).
+
+    listener(progress, new outputs): called in the event loop whenever rollouts finish or are retried.
+    """
+
+    def __init__(
+        self,
+        env: Environment,
+        rows: Iterable[Mapping[str, Any]],
+        client: Any,
+        model: str,
+        sampling_args: Mapping[str, Any] | None = None,
+        options: RunOptions | None = None,
+        store: AttemptStore | None = None,
+        listener: Callable[[Progress, list[RolloutOutput]], None] | None = None,
+    ) -> None:
+        self.env = env
+        self.model = model
+        self.sampling_args = dict(sampling_args or {})
+        self.options = options or RunOptions()
+        self.store = store
+        self.listener = listener
+        self.client: Client = as_client(client)
+        self._own_client = not isinstance(client, Client)
+        self.rows = number_rows(rows)
+        self.outputs: dict[Key, RolloutOutput] = {}
+        self.stopped: ModelAuthError | None = None
+        self.progress = Progress(total=len(self.rows))
+        grouped = env.rubric.has_group_functions() or bool(GROUP_COLUMNS & set(self.options.state_columns or ()))
+        self.together = grouped and not self.options.independent_scoring
+        self._groups: dict[Any, _Group] = {}
+        self._unwritten: deque[list[Attempt]] = deque()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="attempts") if store is not None else None
+
+    async def run(self) -> list[RolloutOutput]:
+        """Play everything not recorded yet; the outputs by example, then rollout index.
+
+        Raises RecordingFailed; on cancellation what is finished is recorded and in `outputs`.
+        """
+        todo = deque(self._still_to_do())
+        for row in todo:
+            self._groups.setdefault(row["example_id"], _Group(0)).waiting += 1
+        limit = self.options.max_concurrent
+        count = len(todo) if limit < 1 else min(limit, len(todo))
+        workers = [asyncio.create_task(self._work(todo)) for _ in range(count)]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            # What is finished gets written also when a second Ctrl-C comes, or a connection does not close well.
+            try:
+                await asyncio.gather(*workers, return_exceptions=True)
+                if self._own_client:
+                    await self.client.close()
+            finally:
+                if self._writer is not None:
+                    with self._writer:
+                        self._writer.submit(self._write).result()
+        return self.ordered()
+
+    def ordered(self) -> list[RolloutOutput]:
+        """The finished outputs, in the order of the rows."""
+        return [self.outputs[key] for row in self.rows if (key := _key(row)) in self.outputs]
+
+    def _still_to_do(self) -> list[dict[str, Any]]:
+        if self.store is None:
+            return self.rows
+        recorded = self.store.recorded
+        missing = {row["example_id"] for row in self.rows if _key(row) not in recorded}
+        todo = []
+        for row in self.rows:
+            key = _key(row)
+            # A group function needs all rollouts of its example, so a half-recorded group is played again.
+            if key in recorded and not (self.together and row["example_id"] in missing):
+                self.outputs[key] = from_row(recorded[key].output)
+                self.progress.add(self.outputs[key])
+                self.progress.resumed += 1
+            else:
+                todo.append(row)
+        return todo
+
+    async def _work(self, todo: deque[dict[str, Any]]) -> None:
+        while todo and self.stopped is None:
+            row = todo.popleft()
+            self.progress.running += 1
+            try:
+                await self._play(row)
+            finally:
+                self.progress.running -= 1
+
+    async def _play(self, row: dict[str, Any]) -> None:
+        attempt = 0
+        while True:
+            attempt += 1
+            state = await self._rollout(row)
+            error = state.get("error")
+            if isinstance(error, ModelAuthError):
+                self.stopped = self.stopped or error
+                await self._record([(state, attempt)], final=False)
+                return
+            if attempt > self.options.max_retries or not is_retriable(error):
+                break
+            self.progress.retries += 1
+            delay = min(LONGEST_WAIT_SECONDS, self.options.retry_delay_seconds * 2 ** (attempt - 1)) * random.uniform(
+                0.5, 1
+            )
+            self._log(f"Retrying example {row['example_id']} in {delay:.1f} s: {type(error).__name__}: {error}")
+            await self._record([(state, attempt)], final=False)
+            self._tell([])
+            await asyncio.sleep(delay)
+        await self._finish(row, state, attempt)
+
+    async def _rollout(self, row: dict[str, Any]) -> State:
+        try:
+            return await self.env.rollout(dict(row), self.client, self.model, self.sampling_args)
+        except Exception as error:
+            return failed_state(row, error)
+
+    async def _finish(self, row: dict[str, Any], state: State, attempt: int) -> None:
+        if not self.together:
+            await self.env.score([state], as_group=False)
+            await self._record([(state, attempt)], final=True)
+            return
+        group = self._groups[row["example_id"]]
+        group.states.append((state, attempt))
+        group.waiting -= 1
+        if group.waiting == 0:
+            group.states.sort(key=lambda item: item[0]["rollout_index"])
+            await self.env.score([state for state, _ in group.states])
+            finished, group.states = group.states, []
+            await self._record(finished, final=True)
+
+    async def _record(self, finished: list[tuple[State, int]], final: bool) -> None:
+        columns = self.options.state_columns or ()
+        outputs = [state_to_output(state, columns if final else ()) for state, _ in finished]
+        if self.store is not None and self._writer is not None:
+            from prime_evals import Attempt
+
+            attempts = [
+                Attempt(output["example_id"], output["rollout_index"], to_row(output), attempt, final)
+                for output, (_, attempt) in zip(outputs, finished, strict=True)
+            ]
+            self._unwritten.append(attempts)
+            await asyncio.get_running_loop().run_in_executor(self._writer, self._write)
+        if final:
+            for output in outputs:
+                self.outputs[(output["example_id"], output["rollout_index"])] = output
+                self.progress.add(output)
+            self._tell(outputs)
+
+    def _write(self) -> None:
+        """In the writer's one thread: everything that waits, in one append and one fsync."""
+        batch: list[Attempt] = []
+        while self._unwritten:
+            batch.extend(self._unwritten.popleft())
+        if batch and self.store is not None:
+            self.store.append(batch)
+
+    def _tell(self, new: list[RolloutOutput]) -> None:
+        if self.listener is not None:
+            self.listener(self.progress, new)
+
+    def _log(self, line: str) -> None:
+        if self.options.on_log is not None:
+            self.options.on_log(line)
+
+
+def number_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with `example_id` and `rollout_index`: a repeated example counts up, whether or not its rows say so."""
+    numbered = []
+    seen: dict[Any, int] = {}
+    for position, row in enumerate(rows):
+        example = row.get("example_id", position)
+        index = seen.get(example, 0)
+        seen[example] = index + 1
+        numbered.append({**row, "example_id": example, "rollout_index": index})
+    return numbered
+
+
+def failed_state(row: Mapping[str, Any], error: Exception) -> State:
+    """The state of a rollout that could not even begin."""
+    try:
+        prompt = normalize_messages(row.get("prompt"))
+    except (TypeError, ValueError):
+        prompt = []
+    return State(
+        input={**row, "prompt": prompt, "info": row.get("info") if isinstance(row.get("info"), dict) else {}},
+        rollout_index=row.get("rollout_index", 0),
+        trajectory=[],
+        completion=[],
+        error=typed(error),
+        reward=None,
+        metrics=None,
+        is_completed=True,
+        is_truncated=False,
+        stop_condition="has_error",
+        timing=RolloutTiming(),
+    )
+
+
+def _key(row: Mapping[str, Any]) -> Key:
+    return (row["example_id"], row["rollout_index"])
+
+
+async def generate(
+    env: Environment,
+    inputs: Any,
+    client: Any,
+    model: str,
+    sampling_args: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> GenerateOutputs:
+    """See `Environment.generate`."""
+    from prime_evals import summarize
+
+    chosen = RunOptions(**options)
+    rows = number_rows(inputs)
+    rollouts = max((row["rollout_index"] + 1 for row in rows), default=1)
+    listeners = chosen.on_progress if isinstance(chosen.on_progress, Sequence) else [chosen.on_progress]
+    store = None
+    if chosen.save_results or chosen.results_path is not None:
+        from verifiers.evaluation.recording import open_store
+
+        store = open_store(env, rows, model, sampling_args, chosen.results_path, chosen.state_columns)
+
+    def report(progress: Progress, new: list[RolloutOutput]) -> None:
+        finished = list(runner.outputs.values())
+        described = summarize(finished, rollouts, env.pass_threshold)
+        for listener in listeners:
+            if listener is not None and new:
+                listener(finished, new, described)
+
+    listener = report if any(listeners) else None
+    runner = Runner(env, rows, client, model, sampling_args, chosen, store, listener)
+    if chosen.on_start is not None:
+        chosen.on_start(len(rows))
+    try:
+        outputs = await runner.run()
+    finally:
+        if store is not None:
+            from verifiers.evaluation.recording import close_store
+
+            close_store(store)
+    if runner.stopped is not None:
+        raise runner.stopped
+    examples = len({row["example_id"] for row in rows})
+    described = {"env_id": env.env_id, "env_args": env.env_args, "model": model, "num_examples": examples}
+    described |= {"rollouts_per_example": rollouts, "sampling_args": dict(sampling_args or {})}
+    described |= summarize(outputs, rollouts, env.pass_threshold)
+    return GenerateOutputs(outputs=outputs, metadata=described)

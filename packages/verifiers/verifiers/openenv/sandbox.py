@@ -1,0 +1,277 @@
+"""Servers in sandboxes of the Hub: created with a lease that is renewed, exposed, and deleted when they are stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import logging
+import os
+import random
+import time
+import uuid
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from verifiers.errors import SandboxError
+from verifiers.openenv.probe import log_tail
+from verifiers.openenv.source import Address, RunningServer
+
+if TYPE_CHECKING:
+    from prime_core.manifest import Manifest
+
+LEASE_SECONDS = 60.0
+BUILD_SECONDS = 1200.0
+CANCEL_SECONDS = 5.0
+NO_SDK = "OpenEnvEnv requires prime-sandboxes. Install with: uv add prime-sandboxes"
+logger = logging.getLogger("verifiers.openenv")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How often and at which intervals (seconds) a sandbox is asked for before that fails."""
+
+    wait_attempts: int = 20
+    retries: int = 5
+    base_delay: float = 0.5
+    backoff_factor: float = 2.0
+    max_backoff: float = 30.0
+    jitter: float = 1e-3
+
+    def delay(self, attempt: int) -> float:
+        """The pause after the attempt with this number, from 0 on."""
+        return min(self.base_delay * self.backoff_factor**attempt, self.max_backoff) + random.uniform(0, self.jitter)
+
+
+class SandboxSource:
+    """Servers of a project's image, each in a sandbox of the Hub that the configuration names.
+
+    A sandbox has a lease (`lease_seconds`, or PRIME_LEASE_SECONDS) that is renewed in the background, so it is gone one
+    lease after this process died. A Hub that does not have the image builds it from `project`, where that is given.
+    """
+
+    limit: int | None = None
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        patience: Patience | None = None,
+        lease_seconds: float | None = None,
+        project: Path | None = None,
+    ) -> None:
+        require_sandboxes()
+        self.manifest = manifest
+        self._project = project
+        self._building: asyncio.Task[None] | None = None
+        self.patience = patience or Patience()
+        self.lease_seconds = lease_seconds if lease_seconds is not None else default_lease_seconds()
+        self._client: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def client(self) -> Any:
+        """The SDK's client for the running event loop."""
+        from prime_sandboxes import AsyncSandboxClient
+
+        loop = asyncio.get_running_loop()
+        if self._client is None or self._loop is not loop:
+            self._client, self._loop = AsyncSandboxClient(), loop
+        return self._client
+
+    async def start(self) -> RunningServer:
+        client = self.client()
+        creating = asyncio.ensure_future(self._create(client))
+        try:
+            sandbox = await asyncio.shield(creating)
+        except asyncio.CancelledError:
+            # The Hub may have heard it already: what it makes is ended here, or else with its lease.
+            with contextlib.suppress(Exception, asyncio.CancelledError):
+                await client.delete((await asyncio.wait_for(creating, CANCEL_SECONDS)).id)
+            raise
+        server = _Sandboxed(self, sandbox.id, client.keep_alive(sandbox.id, self.lease_seconds))
+        try:
+            await client.wait_for_creation(sandbox.id, max_attempts=self.patience.wait_attempts)
+            server.started = time.monotonic()
+            server.url = endpoint_url(
+                await client.expose(sandbox.id, self.manifest.port, name="openenv-env", protocol="TCP")
+            )
+        except Exception as error:
+            message = await server.failure(error)
+            await server.stop()
+            raise SandboxError(message) from error
+        except BaseException:
+            await asyncio.shield(server.stop())
+            raise
+        return server
+
+    async def _create(self, client: Any) -> Any:
+        from prime_core.errors import NotFound
+
+        key = uuid.uuid4().hex
+        for attempt in range(self.patience.retries + 1):
+            manifest = self.manifest
+            try:
+                return await client.create(self._request(manifest, key))
+            except Exception as error:
+                if isinstance(error, NotFound) and self._project is not None:
+                    if manifest is self.manifest:
+                        await self._build(self._project)
+                    continue
+                if attempt == self.patience.retries or not _may_pass(error):
+                    raise SandboxError(
+                        f"Failed to create OpenEnv sandbox for image {manifest.image}. {_sentence(error)}"
+                    ) from error
+            await asyncio.sleep(self.patience.delay(attempt))
+        raise SandboxError(f"Failed to create OpenEnv sandbox for image {self.manifest.image}.")
+
+    def _request(self, manifest: Manifest, key: str) -> Any:
+        from prime_sandboxes import CreateSandboxRequest
+
+        return CreateSandboxRequest(
+            name="openenv-env",
+            docker_image=manifest.image,
+            image_digest=manifest.image_digest,
+            start_command=manifest.start_command,
+            port=manifest.port,
+            cpu_cores=2,
+            memory_gb=4,
+            disk_size_gb=10,
+            timeout_minutes=-1,  # as long as the lease is renewed: a pooled server outlives many rollouts
+            environment_vars={"ENABLE_WEB_INTERFACE": "false"},
+            lease_seconds=self.lease_seconds,
+            idempotency_key=key,
+        )
+
+    async def _build(self, project: Path) -> None:
+        """Build the image that the Hub lacks from the project, once for all who wait for it."""
+        if self._building is None:
+            self._building = asyncio.ensure_future(self._build_image(project))
+        await asyncio.shield(self._building)
+
+    async def _build_image(self, root: Path) -> None:
+        from prime_core.manifest import environment_id_of
+        from prime_core.project import read_project
+        from prime_sandboxes import AsyncImageClient
+
+        name, missing = environment_id_of(root), self.manifest.image
+        logger.warning("The Hub has no image %s; building it from %s, which may take minutes.", missing, root)
+        try:
+            async with AsyncImageClient() as client, asyncio.timeout(BUILD_SECONDS):
+                build = await client.build(name, "latest", root, dockerfile=read_project(root).dockerfile)
+        except Exception as error:
+            raise SandboxError(f"The Hub has no image {missing}, and building it failed. {_sentence(error)}") from error
+        if build.status != "COMPLETED":
+            raise SandboxError(
+                f"The Hub has no image {missing}, and building it did not complete successfully "
+                f"(status={build.status.lower()}). {build.error or ''} Run: vf-build {name}"
+            )
+        # Built from the project as it is now, so what an earlier build was made from says nothing about it.
+        self.manifest = replace(self.manifest, image=build.image, image_digest=build.digest, context_digest=None)
+
+    async def aclose(self) -> None:
+        client, self._client = self._client, None
+        if client is None:
+            return
+        if self._loop is asyncio.get_running_loop():
+            await client.aclose()
+        else:
+            client.stop_renewals()
+
+
+class _Sandboxed:
+    """A server in a sandbox."""
+
+    def __init__(self, source: SandboxSource, sandbox_id: str, keeper: Any) -> None:
+        self.url = ""
+        self.started = time.monotonic()
+        self.id = sandbox_id
+        self._source, self._keeper, self._stopped = source, keeper, False
+
+    async def ended(self) -> str | None:
+        try:
+            context = await self._source.client().error_context(self.id)
+        except Exception:
+            return None
+        status = getattr(context, "status", None)
+        if status in (None, "RUNNING", "PENDING", "PROVISIONING"):
+            return None
+        code = getattr(context, "exit_code", None)
+        return f"exit code {code}" if code is not None else f"sandbox {self.id} is {status}"
+
+    async def logs(self) -> str:
+        return str(await self._source.client().get_logs(self.id))
+
+    async def listening(self) -> list[Address] | None:
+        from prime_core.api import AsyncAPIClient
+        from prime_core.connection import connect
+        from prime_core.errors import APIError
+
+        connection = connect()
+        async with AsyncAPIClient(connection.base_url, connection.api_key) as client:
+            try:
+                found = await client.get(f"/sandbox/{self.id}/listen")
+            except APIError:
+                return None
+        rewritten = bool(found.get("host_rewritten"))
+        return [Address(item["host"], item["port"], rewritten) for item in found.get("addresses", [])]
+
+    async def failure(self, error: Exception) -> str:
+        text = ""
+        with contextlib.suppress(Exception):
+            text = log_tail(await self.logs())
+        image = self._source.manifest.image
+        sentence = f"OpenEnv sandbox {self.id} failed during startup. Image={image}. {_sentence(error)}"
+        return f"{sentence} Logs (tail):\n{text}" if text else sentence
+
+    async def stop(self) -> None:
+        if self._stopped:
+            return
+        self._stopped = True
+        with contextlib.suppress(Exception):
+            self._keeper.cancel()
+        with contextlib.suppress(Exception):
+            await self._source.client().delete(self.id)
+
+
+def require_sandboxes() -> None:
+    """Raises ImportError, with what to install, when the sandbox SDK is not there."""
+    if importlib.util.find_spec("prime_sandboxes") is None:
+        raise ImportError(NO_SDK)
+
+
+def default_lease_seconds() -> float:
+    """PRIME_LEASE_SECONDS, else 60. Raises ValueError when it is no number above 0."""
+    text = os.environ.get("PRIME_LEASE_SECONDS", "")
+    try:
+        seconds = float(text) if text else LEASE_SECONDS
+    except ValueError:
+        seconds = -1.0
+    if not seconds > 0:
+        raise ValueError(f"PRIME_LEASE_SECONDS must be a number of seconds above 0, not {text!r}.")
+    return seconds
+
+
+def endpoint_url(exposed: Any) -> str:
+    """The http address of an exposed port: external endpoint, else a tcp:// or http(s):// url. Raises SandboxError."""
+    endpoint = getattr(exposed, "external_endpoint", None)
+    if endpoint:
+        return f"http://{endpoint}"
+    url = str(getattr(exposed, "url", None) or "")
+    if url.startswith("tcp://"):
+        return "http://" + url.removeprefix("tcp://").rstrip("/")
+    if url.startswith(("http://", "https://")):
+        return url.rstrip("/")
+    raise SandboxError("OpenEnv sandbox exposure did not provide a usable endpoint URL.")
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether asking again may help: the Hub was not reached, or is not itself; not when it understood and refused."""
+    from prime_core.errors import APIError
+
+    return isinstance(error, APIError) and (error.status is None or error.status == 429 or error.status >= 500)
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    hint = getattr(error, "hint", None)
+    return f"{text} {hint}" if hint else text

@@ -1,0 +1,378 @@
+"""The words of a rollout: messages, tools, responses, timing and the state that carries them.
+
+Messages are dicts with attribute access, so `message["content"]`, `message.content`, `message.get("content")` and
+`json.dumps(message)` all work, and code written for plain dicts cannot tell the difference.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self, TypedDict
+
+
+class Record(dict[str, Any]):
+    """A dict whose declared fields are attributes too; a declared field that was not given reads as None."""
+
+    FIELDS: ClassVar[tuple[str, ...]] = ()
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self:
+            return self[name]
+        if name in self.FIELDS:
+            return None
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+    def __missing__(self, key: str) -> Any:
+        if key in self.FIELDS:
+            return None
+        raise KeyError(key)
+
+    @classmethod
+    def model_validate(cls, value: Mapping[str, Any]) -> Self:
+        """A record of this class from any mapping."""
+        return cls(**value)
+
+    def model_dump(self, *, exclude_none: bool = False, **_: Any) -> dict[str, Any]:
+        """Plain dicts and lists all the way down, ready for `json.dumps`."""
+        return {key: _plain(value) for key, value in self.items() if not (exclude_none and value is None)}
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, **_: Any) -> Self:
+        """A shallow copy, with some fields replaced."""
+        copy = type(self).__new__(type(self))
+        dict.update(copy, self)
+        dict.update(copy, update or {})
+        return copy
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.items())})"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+class ToolCallFunction(Record):
+    """The `function` half of a tool call in the OpenAI shape."""
+
+    FIELDS = ("name", "arguments")
+
+
+class ToolCall(Record):
+    """One call of a tool by the model: `id`, `name` and `arguments` (JSON text).
+
+    The OpenAI shape reads as well: `call.function.name`, `call["function"]["arguments"]`, `call["type"]`; and may be
+    given.
+    """
+
+    FIELDS = ("id", "name", "arguments")
+
+    def __init__(self, id: str = "", name: str | None = None, arguments: str | None = None, **extra: Any) -> None:
+        function = extra.pop("function", None)
+        extra.pop("type", None)
+        if function is not None:
+            reads = function if isinstance(function, Mapping) else vars(function)
+            name = reads.get("name") if name is None else name
+            arguments = reads.get("arguments") if arguments is None else arguments
+        super().__init__(id=id, name=name or "", arguments="{}" if arguments is None else arguments, **extra)
+
+    @property
+    def function(self) -> ToolCallFunction:
+        return ToolCallFunction(name=self["name"], arguments=self["arguments"])
+
+    @property
+    def type(self) -> str:
+        return "function"
+
+    def __missing__(self, key: str) -> Any:
+        if key in ("function", "type"):
+            return getattr(self, key)
+        return super().__missing__(key)
+
+    def __contains__(self, key: object) -> bool:
+        return key in ("function", "type") or super().__contains__(key)
+
+    def get(self, key: Any, default: Any = None, /) -> Any:
+        try:
+            return self[key]
+        except KeyError:
+            return default
+
+
+class Message(Record):
+    """One chat message. `role` is fixed by the class."""
+
+    ROLE: ClassVar[str] = ""
+    FIELDS = ("role", "content")
+
+    def __init__(self, content: Any = None, **fields: Any) -> None:
+        role = fields.pop("role", None) or self.ROLE
+        given = {key: value for key, value in fields.items() if value is not None}
+        super().__init__(role=role, content=content, **given)
+
+
+class SystemMessage(Message):
+    """Instructions to the model."""
+
+    ROLE = "system"
+
+
+class UserMessage(Message):
+    """What the person or the environment says to the model."""
+
+    ROLE = "user"
+
+
+class TextMessage(Message):
+    """Plain text without chat roles."""
+
+    ROLE = "text"
+
+
+class AssistantMessage(Message):
+    """What the model said: `content`, `reasoning_content`, `tool_calls` (list of ToolCall)."""
+
+    ROLE = "assistant"
+    FIELDS = ("role", "content", "reasoning_content", "tool_calls")
+
+    def __init__(self, content: Any = None, tool_calls: Any = None, **fields: Any) -> None:
+        calls = [call if isinstance(call, ToolCall) else as_tool_call(call) for call in tool_calls or ()]
+        super().__init__(content=content, tool_calls=calls or None, **fields)
+
+
+class ToolMessage(Message):
+    """What a tool answered to the call `tool_call_id`."""
+
+    ROLE = "tool"
+    FIELDS = ("role", "content", "tool_call_id", "name")
+
+
+def as_tool_call(value: Any) -> ToolCall:
+    """A ToolCall from either shape: a mapping, JSON text of one, or an object with attributes."""
+    if isinstance(value, ToolCall):
+        return value
+    if isinstance(value, str):
+        import json
+
+        value = json.loads(value)
+    if not isinstance(value, Mapping):
+        value = value.model_dump() if hasattr(value, "model_dump") else vars(value)
+    return ToolCall(**value)
+
+
+Messages = list[Message]
+MessagesLike = str | list[Any]
+"""What an author may give for messages: a string, or a list of messages of ours, dicts or objects."""
+ChatMessage = dict[str, Any]
+ChatMessages = list[ChatMessage]
+Info = dict[str, Any]
+SamplingArgs = dict[str, Any]
+RewardFunc = Callable[..., float | Awaitable[float]]
+GroupRewardFunc = Callable[..., list[float] | Awaitable[list[float]]]
+
+
+class Tool(Record):
+    """A tool the model may call: `name`, `description`, `parameters` (JSON Schema of the arguments), `strict`."""
+
+    FIELDS = ("name", "description", "parameters", "strict")
+
+    def __init__(
+        self,
+        name: str,
+        description: str = "",
+        parameters: Mapping[str, Any] | None = None,
+        strict: bool | None = None,
+        **extra: Any,
+    ) -> None:
+        schema = dict(parameters) if parameters else {"type": "object", "properties": {}}
+        super().__init__(name=name, description=description, parameters=schema, strict=strict, **extra)
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens of one model call, as the endpoint counted them."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    reasoning_tokens: int = 0
+    total_tokens: int = 0
+
+
+@dataclass(slots=True)
+class Response:
+    """One answer of a model, whatever the provider. `is_truncated`: cut off by a token limit."""
+
+    message: AssistantMessage
+    usage: Usage | None = None
+    finish_reason: str | None = None
+    is_truncated: bool = False
+    id: str = ""
+    created: int = 0
+    model: str = ""
+
+
+class TrajectoryStep(TypedDict):
+    """One turn: what the model was shown, what it said, and what the environment made of it."""
+
+    prompt: Messages
+    completion: Messages
+    response: Response | None
+    tokens: dict[str, Any] | None
+    reward: float | None
+    advantage: float | None
+    is_truncated: bool
+    trajectory_id: str
+    extras: dict[str, Any]
+
+
+class RolloutInput(TypedDict, total=False):
+    """A row of the dataset as a rollout gets it; other columns ride along."""
+
+    prompt: MessagesLike
+    example_id: int
+    answer: str
+    info: Info | str
+    task: Any
+    rollout_index: int
+
+
+@dataclass(slots=True)
+class TimeSpan:
+    """Start and end in seconds of `time.time()`."""
+
+    start: float = 0.0
+    end: float = 0.0
+
+    @property
+    def duration(self) -> float:
+        return max(0.0, self.end - self.start)
+
+
+@dataclass(slots=True)
+class TimeSpans:
+    """Several spans of one kind, such as all model calls of a rollout."""
+
+    spans: list[TimeSpan] = field(default_factory=list)
+
+    @property
+    def duration(self) -> float:
+        return sum(span.duration for span in self.spans)
+
+
+@dataclass(slots=True)
+class RolloutTiming:
+    """Where the time of a rollout went, in seconds. The older millisecond names read as items: `timing["total_ms"]`."""
+
+    start_time: float = field(default_factory=time.time)
+    setup: TimeSpan = field(default_factory=TimeSpan)
+    generation: TimeSpan = field(default_factory=TimeSpan)
+    scoring: TimeSpan = field(default_factory=TimeSpan)
+    model: TimeSpans = field(default_factory=TimeSpans)
+    env: TimeSpans = field(default_factory=TimeSpans)
+
+    @property
+    def total(self) -> float:
+        return max(0.0, (self.scoring.end or self.generation.end) - self.generation.start)
+
+    @property
+    def overhead(self) -> float:
+        spent = self.setup.duration + self.model.duration + self.env.duration + self.scoring.duration
+        return max(0.0, self.total - spent)
+
+    def __getitem__(self, key: str) -> float:
+        seconds = {
+            "start_time": self.start_time,
+            "generation_ms": self.generation.duration * 1000,
+            "scoring_ms": self.scoring.duration * 1000,
+            "total_ms": self.total * 1000,
+        }
+        return seconds[key]
+
+    def to_dict(self) -> dict[str, float]:
+        """Seconds by part, as the result files hold them."""
+        return {
+            "start_time": self.start_time,
+            "setup": self.setup.duration,
+            "generation": self.generation.duration,
+            "scoring": self.scoring.duration,
+            "model": self.model.duration,
+            "env": self.env.duration,
+            "total": self.total,
+            "overhead": self.overhead,
+        }
+
+
+class State(dict[str, Any]):
+    """Everything one rollout knows. `prompt`, `answer`, `info` and `example_id` live in `state["input"]` and read
+    from here.
+    """
+
+    INPUT_FIELDS: ClassVar[tuple[str, ...]] = ("prompt", "answer", "info", "example_id")
+
+    def _holder(self, key: object) -> dict[Any, Any] | None:
+        if key in self.INPUT_FIELDS:
+            held = dict.get(self, "input")
+            if isinstance(held, dict) and key in held:
+                return held
+        return None
+
+    def __getitem__(self, key: str) -> Any:
+        held = self._holder(key)
+        return held[key] if held is not None else dict.__getitem__(self, key)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        held = self._holder(key)
+        if held is not None:
+            held[key] = value
+        else:
+            dict.__setitem__(self, key, value)
+
+    def __contains__(self, key: object) -> bool:
+        return dict.__contains__(self, key) or self._holder(key) is not None
+
+    def get(self, key: Any, default: Any = None, /) -> Any:
+        try:
+            return self[key]
+        except KeyError:
+            return default
+
+    @property
+    def messages(self) -> Iterator[Message]:
+        """The whole conversation so far, prompt first."""
+        yield from self["prompt"]
+        yield from self.get("completion") or ()
+
+
+RolloutOutput = dict[str, Any]
+"""One row of results.jsonl; its fields are listed in `verifiers.evaluation.outputs`."""
+
+
+class GenerateOutputs(TypedDict):
+    """What `generate` and `evaluate` return."""
+
+    outputs: list[RolloutOutput]
+    metadata: dict[str, Any]
+
+
+@dataclass(slots=True, kw_only=True)
+class ClientConfig:
+    """How to reach a model. `api_key_var` names an environment variable, so that no key is ever written down.
+
+    Without a key in that variable the word `EMPTY` is sent, which is what local servers expect.
+    """
+
+    client_type: str = "openai_chat_completions"
+    api_key_var: str = "OPENAI_API_KEY"
+    api_base_url: str = "https://api.openai.com/v1"
+    timeout: float = 600.0
+    connect_timeout: float = 5.0
+    max_retries: int = 3
+    extra_headers: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,44 @@
+"""Calling an author's function with the arguments it asks for, sync or async."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+
+@functools.lru_cache(maxsize=1024)
+def _wants(func: Callable[..., Any]) -> tuple[tuple[str, ...], bool]:
+    parameters = inspect.signature(func).parameters.values()
+    named = tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+    return named, any(p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def parameter_names(func: Callable[..., Any]) -> tuple[tuple[str, ...], bool]:
+    """The names of `func`'s parameters, and whether it takes `**kwargs` too."""
+    bound = getattr(func, "__func__", None)
+    try:
+        if bound is not None:  # one signature for all instances, so that the cache keeps none of them alive
+            names, takes_all = _wants(bound)
+            return names[1:], takes_all
+        return _wants(func)
+    except TypeError:  # an unhashable callable object
+        return _wants.__wrapped__(func)
+
+
+async def maybe_await(value: Any) -> Any:
+    """`value`, awaited when it can be."""
+    return await value if inspect.isawaitable(value) else value
+
+
+async def maybe_call_with_named_args(func: Callable[..., Any], **available: Any) -> Any:
+    """Call `func` with those of `available` that it names (all of them when it takes `**kwargs`)."""
+    names, takes_all = parameter_names(func)
+    given = available if takes_all else {name: available[name] for name in names if name in available}
+    return await maybe_await(func(**given))
+
+
+def function_name(func: Callable[..., Any]) -> str:
+    """The name of a function, or the class of a callable object."""
+    return getattr(func, "__name__", type(func).__name__)

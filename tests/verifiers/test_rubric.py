@@ -1,0 +1,123 @@
+"""Reward functions, weights, groups."""
+
+import logging
+
+import pytest
+
+import verifiers as vf
+from verifiers.types import RolloutTiming
+
+
+def state(completion="x", answer="a", **fields):
+    said = [vf.AssistantMessage(completion)]
+    row = {"prompt": [vf.UserMessage("q")], "answer": answer, "info": {"k": 1}, "example_id": 0, "level": 3}
+    step = {"reward": None, "advantage": None}
+    return vf.State(input=row, completion=said, trajectory=[step], task={"t": 1}, timing=RolloutTiming(), **fields)
+
+
+async def test_functions_get_what_they_name():
+    seen = {}
+
+    async def all_of_it(prompt, completion, answer, state, info, task, parser, level, judge):
+        seen.update(locals())
+        return 0.5
+
+    def rest(**kwargs):
+        seen["rest"] = set(kwargs)
+        return 2
+
+    rubric = vf.Rubric(funcs=[all_of_it], weights=[2.0])
+    rubric.add_metric(rest)
+    rubric.add_class_object("judge", "J")
+    one = state()
+    await rubric.score_rollout(one)
+    assert one["reward"] == 1.0 and one["metrics"] == {"all_of_it": 0.5, "rest": 2.0}
+    assert seen["judge"] == "J" and seen["level"] == 3 and seen["info"] == {"k": 1} and seen["parser"] is rubric.parser
+    assert {"prompt", "completion", "state", "level", "judge", "parser"} <= seen["rest"]
+
+
+async def test_groups_and_advantages():
+    def best(states):
+        return [float(one["completion"][0].content == "good") for one in states]
+
+    def length(completion):
+        return float(len(completion))
+
+    rubric = vf.Rubric(funcs=[best, length])
+    states = [state("good"), state("bad")]
+    await rubric.score_group(states)
+    assert [one["reward"] for one in states] == [2.0, 1.0]
+    assert [one["advantage"] for one in states] == [0.5, -0.5]
+    assert states[0]["trajectory"][0] == {"reward": 2.0, "advantage": 0.5}
+    assert rubric.has_group_functions() and not vf.Rubric(funcs=[length]).has_group_functions()
+    alone = state("good")
+    await rubric.score_rollout(alone)
+    assert alone["reward"] == 2.0, "independent scoring gives a group function a group of one"
+
+
+def annotated(completions) -> list[float]:
+    return [1.0]
+
+
+async def test_what_raises_counts_nothing_and_is_logged(caplog):
+    def broken(completion):
+        raise KeyError("oops")
+
+    def short(states):
+        return [1.0]
+
+    def not_a_number(completion):
+        return float("nan")
+
+    with caplog.at_level(logging.ERROR, logger="verifiers"):
+        states = [state(), state()]
+        await vf.Rubric(funcs=[broken, short, not_a_number]).score_group(states)
+    assert [one["reward"] for one in states] == [0.0, 0.0]
+    assert "Error calling reward function broken: 'oops'" in caplog.text
+    assert "Error calling group reward function short: it returned 1 scores for 2 rollouts" in caplog.text
+    assert "Error calling reward function not_a_number: it returned nan" in caplog.text
+
+
+def test_weights_must_match():
+    with pytest.raises(ValueError, match=r"^Number of weights \(2\) must match number of functions \(1\)$"):
+        vf.Rubric(funcs=[annotated], weights=[1.0, 2.0])
+
+
+async def test_a_group_of_rubrics_adds_up():
+    def same(completion):
+        return 1.0
+
+    def other(states):
+        return [3.0 for _ in states]
+
+    happened = []
+    inner = vf.Rubric(funcs=[other], weights=[0.5])
+    inner.add_cleanup_handler(lambda one: happened.append("cleaned"))
+    group = vf.RubricGroup([vf.Rubric(funcs=[same]), vf.Rubric(funcs=[same]), inner])
+    states = [state(), state()]
+    await group.score_group(states)
+    assert states[0]["reward"] == 3.5 and states[0]["metrics"] == {"same": 2.0, "other": 3.0}
+    assert states[0]["trajectory"][0] == {"reward": 3.5, "advantage": 0.0}
+    assert group.get_reward_func_names() == ["same", "same", "other"] and group.get_reward_weights() == [1.0, 1.0, 0.5]
+    await group.cleanup(states[0])
+    assert happened == ["cleaned"]
+
+
+async def test_steps_keep_the_rewards_they_have():
+    one = state()
+    one["trajectory"][0]["reward"] = 7.0
+    await vf.Rubric(funcs=[lambda completion: 1.0]).score_group([one])
+    assert one["trajectory"][0]["reward"] == 7.0
+
+
+@pytest.mark.parametrize("limit", [None, 600.0])
+async def test_a_time_limit_of_the_rubrics_own_is_not_called_ours(limit):
+    class Judge(vf.Rubric):
+        async def score_rollout(self, state):
+            raise TimeoutError("the judge did not answer")
+
+    env = vf.SingleTurnEnv(dataset=[{"question": "q"}], rubric=Judge(), scoring_timeout_seconds=limit)
+    one = state()
+    await env.score([one], as_group=False)
+    assert one["reward"] is None and isinstance(one["error"], vf.RolloutError)
+    assert str(one["error"]) == "TimeoutError: the judge did not answer"

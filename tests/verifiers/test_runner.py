@@ -1,0 +1,256 @@
+"""Many rollouts: how many at once, retries, groups, early ends, recording, resuming."""
+
+import asyncio
+import json
+
+import pytest
+from openai_server import error, text
+
+import verifiers as vf
+from prime_evals import ResumeMismatch, read_run
+from verifiers.evaluation.policies import EchoPolicy, Policy
+from verifiers.evaluation.runner import Runner, RunOptions
+
+ROWS = [{"question": f"word{number}", "answer": f"word{number}"} for number in range(4)]
+
+
+def right(completion, answer):
+    return float(completion[-1]["content"] == answer)
+
+
+def make(**options):
+    options.setdefault("rubric", vf.Rubric(funcs=[right]))
+    return vf.SingleTurnEnv(dataset=[dict(row) for row in ROWS], env_id="words", **options)
+
+
+class Failing(Policy):
+    """Echoes, but raises the errors planned for (example, rollout), one per attempt; None is a success."""
+
+    def __init__(self, plan):
+        super().__init__()
+        self.plan = {key: list(errors) for key, errors in plan.items()}
+        self.asked = []
+
+    async def get_native_response(self, prompt, model, sampling_args, tools, state=None, **_):
+        key = (state["example_id"], state["rollout_index"])
+        self.asked.append(key)
+        planned = self.plan.get(key)
+        problem = planned.pop(0) if planned else None
+        if problem is not None:
+            raise problem
+        return await super().get_native_response(prompt, model, sampling_args, tools, state=state)
+
+    def answer(self, prompt, tools, action_schema, rng):
+        return vf.AssistantMessage(prompt[-1]["content"])
+
+
+async def test_evaluate_counts_examples_and_rollouts():
+    result = await make().evaluate(EchoPolicy(), "baseline/echo", num_examples=3, rollouts_per_example=2)
+    outputs, metadata = result["outputs"], result["metadata"]
+    assert [(row["example_id"], row["rollout_index"]) for row in outputs] == [
+        (e, r) for e in range(3) for r in range(2)
+    ]
+    assert (
+        metadata["avg_reward"] == 1.0 and metadata["num_scored"] == 6 and metadata["pass_at_k"] == {"1": 1.0, "2": 1.0}
+    )
+    first = outputs[0]
+    assert first["completion"][0].content == "word0" and first["right"] == first["metrics"]["right"] == 1.0
+    assert first["stop_condition"] == "max_turns_reached" and first["error"] is None and first["answer"] == "word0"
+    assert set(first["timing"]) >= {"total", "generation", "scoring", "model"}
+
+
+async def test_one_failing_rollout_disturbs_no_other():
+    client = Failing(
+        {(1, 0): [KeyError("oops")], (2, 1): [vf.SandboxError("gone")], (3, 0): [vf.EmptyModelResponseError("x")]}
+    )
+    result = await make().evaluate(client, "m", rollouts_per_example=2)
+    rewards = [row["reward"] for row in result["outputs"]]
+    assert rewards == [1.0, 1.0, None, 1.0, 1.0, None, 0.0, 1.0]
+    assert result["metadata"]["num_scored"] == 6 and result["metadata"]["avg_reward"] == pytest.approx(5 / 6)
+    broken = result["outputs"][2]["error"]
+    assert broken["error"] == "ModelError" and broken["error_chain_str"] == "ModelError -> KeyError"
+    assert result["outputs"][5]["error"]["message"] == "gone"
+
+
+async def test_a_row_that_cannot_even_begin_is_a_row_with_an_error():
+    rows = [{"prompt": "fine", "example_id": 0}, {"prompt": "bad", "info": "{not json", "example_id": 1}]
+    outputs = (await make().generate(rows, EchoPolicy(), "m"))["outputs"]
+    assert outputs[0]["error"] is None
+    assert outputs[1]["reward"] is None and "not JSON" in outputs[1]["error"]["message"]
+
+
+@pytest.mark.parametrize("limit", [1, 3, -1])
+async def test_concurrency_counts_rollouts(limit):
+    running = []
+    most = []
+
+    class Slow(EchoPolicy):
+        async def get_native_response(self, *args, **kwargs):
+            running.append(1)
+            most.append(len(running))
+            await asyncio.sleep(0.01)
+            running.pop()
+            return await super().get_native_response(*args, **kwargs)
+
+    await make().evaluate(Slow(), "m", rollouts_per_example=3, max_concurrent=limit)
+    assert max(most) == (12 if limit == -1 else limit)
+
+
+async def test_infrastructure_and_useless_answers_are_retried_and_kept(tmp_path):
+    client = Failing(
+        {
+            (0, 0): [vf.SandboxError("one"), vf.InvalidModelResponseError("two"), None],
+            (1, 0): [vf.InfraError("a"), vf.InfraError("b"), vf.InfraError("c"), None],
+            (2, 0): [vf.ModelError("not retried"), None],
+        }
+    )
+    lines = []
+    options = {"max_retries": 2, "retry_delay_seconds": 0.001, "results_path": tmp_path / "run", "on_log": lines.append}
+    result = await make().evaluate(client, "m", **options)
+    assert [row["reward"] for row in result["outputs"]] == [1.0, None, None, 1.0]
+    assert client.asked.count((0, 0)) == 3 and client.asked.count((1, 0)) == 3 and client.asked.count((2, 0)) == 1
+    attempts = [(one.key, one.attempt, one.final) for one in read_run(tmp_path / "run").attempts]
+    assert sorted(attempts) == [
+        ((0, 0), 1, False), ((0, 0), 2, False), ((0, 0), 3, True),
+        ((1, 0), 1, False), ((1, 0), 2, False), ((1, 0), 3, True),
+        ((2, 0), 1, True), ((3, 0), 1, True),
+    ]  # fmt: skip
+    assert len(lines) == 4 and any("SandboxError: one" in line for line in lines)
+
+
+async def test_groups_are_scored_together_over_what_can_be_scored():
+    seen = []
+
+    def compare(states):
+        seen.append([state["rollout_index"] for state in states])
+        return [float(state["rollout_index"]) for state in states]
+
+    client = Failing({(0, 1): [vf.SandboxError("gone")]})
+    env = make(rubric=vf.Rubric(funcs=[compare]))
+    result = await env.evaluate(client, "m", num_examples=1, rollouts_per_example=3, state_columns=["advantage"])
+    assert seen == [[0, 2]]
+    assert [row["reward"] for row in result["outputs"]] == [0.0, None, 2.0]
+    assert [row["advantage"] for row in result["outputs"]] == [-1.0, None, 1.0]
+    seen.clear()
+    alone = await env.evaluate(client, "m", num_examples=1, rollouts_per_example=2, independent_scoring=True)
+    assert seen == [[0], [1]] and [row["reward"] for row in alone["outputs"]] == [0.0, 1.0]
+
+
+async def test_a_refused_key_ends_the_run_early_and_keeps_what_is_done(openai_server, tmp_path):
+    openai_server.reply(text("word0"), error(401, "Incorrect API key provided"))
+    client = vf.ClientConfig(api_base_url=openai_server.url, max_retries=0)
+    with pytest.raises(vf.ModelAuthError, match="refused the key"):
+        await make().evaluate(client, "m", rollouts_per_example=5, max_concurrent=1, results_path=tmp_path / "run")
+    assert len(openai_server.requests) == 2
+    run = read_run(tmp_path / "run")
+    assert [one.output["reward"] for one in run.results.values()] == [1.0] and len(run.attempts) == 2
+    openai_server.reply(lambda request: text(request["messages"][-1]["content"]))
+    again = await make().evaluate(client, "m", rollouts_per_example=5, results_path=tmp_path / "run")
+    assert len(again["outputs"]) == 20 and len(openai_server.requests) == 2 + 19
+
+
+async def test_resume_is_exact_and_another_run_is_refused(tmp_path):
+    client = Failing({})
+    await make().evaluate(client, "m", num_examples=2, rollouts_per_example=2, results_path=tmp_path / "run")
+    client.asked.clear()
+    result = await make().evaluate(client, "m", num_examples=4, rollouts_per_example=2, results_path=tmp_path / "run")
+    assert sorted(client.asked) == [(2, 0), (2, 1), (3, 0), (3, 1)]
+    assert len(result["outputs"]) == 8 and result["outputs"][0]["completion"][0].content == "word0"
+    assert len((tmp_path / "run/results.jsonl").read_text().splitlines()) == 8
+    with pytest.raises(ResumeMismatch, match="model: 'm' != 'other'"):
+        await make().evaluate(client, "other", rollouts_per_example=2, results_path=tmp_path / "run")
+
+
+async def test_cancelling_keeps_what_is_finished(tmp_path):
+    waiting = asyncio.Event()
+
+    class Stuck(EchoPolicy):
+        async def get_native_response(self, prompt, *args, **kwargs):
+            if prompt[-1]["content"] == "word2":
+                waiting.set()
+                await asyncio.Event().wait()
+            return await super().get_native_response(prompt, *args, **kwargs)
+
+    task = asyncio.create_task(make().evaluate(Stuck(), "m", max_concurrent=1, results_path=tmp_path / "run"))
+    await waiting.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert set(read_run(tmp_path / "run").results) == {(0, 0), (1, 0)}
+    rows = [json.loads(line) for line in (tmp_path / "run/results.jsonl").read_text().splitlines()]
+    assert [row["reward"] for row in rows] == [1.0, 1.0]
+
+
+async def test_state_columns_and_what_cannot_be_written():
+    class Filled(vf.SingleTurnEnv):
+        async def setup_state(self, state):
+            state["note"] = {"a": (1, 2)}
+            state["thing"] = object()
+
+    env = Filled(dataset=ROWS, rubric=vf.Rubric())
+    output = await env.run_rollout({"prompt": "hi"}, EchoPolicy(), "m", state_columns=["note", "absent"])
+    assert output["note"] == {"a": [1, 2]} and output["absent"] is None
+    sentence = (
+        r"^state_columns value for 'thing' is not JSON-serializable: object. Only JSON-serializable types are allowed.$"
+    )
+    with pytest.raises(ValueError, match=sentence):
+        await env.run_rollout({"prompt": "hi"}, EchoPolicy(), "m", state_columns=["thing"])
+
+
+async def test_run_group_and_progress():
+    calls = []
+    started = []
+    rows = [{"prompt": "hi", "answer": "hi"}, {"prompt": "hi", "answer": "no"}]
+    outputs = await make().run_group([{**row, "example_id": 5} for row in rows], EchoPolicy(), "m")
+    assert [(row["example_id"], row["rollout_index"], row["reward"]) for row in outputs] == [(5, 0, 1.0), (5, 1, 0.0)]
+    options = {"on_start": started.append, "on_progress": [lambda *seen: calls.append(seen)]}
+    await make().generate(rows, EchoPolicy(), "m", **options)
+    assert started == [2] and [(len(every), len(new)) for every, new, _ in calls] == [(1, 1), (2, 1)]
+    assert calls[-1][2]["avg_reward"] == 0.5
+
+
+def test_sync_doors_tear_down_in_the_loop_they_used():
+    class Held(vf.SingleTurnEnv):
+        loops: list = []
+
+        async def setup_state(self, state):
+            self.loops.append(asyncio.get_running_loop())
+
+        @vf.teardown
+        async def release(self):
+            self.loops.append(asyncio.get_running_loop())
+
+    env = Held(dataset=ROWS[:1], rubric=vf.Rubric())
+    assert len(env.evaluate_sync(EchoPolicy(), "m")["outputs"]) == 1
+    assert len(env.loops) == 2 and env.loops[0] is env.loops[1]
+
+
+async def test_scoring_switched_off():
+    result = await make(score_rollouts=False).evaluate(EchoPolicy(), "m")
+    assert [row["reward"] for row in result["outputs"]] == [0.0] * 4 and result["outputs"][0]["metrics"] == {}
+
+
+async def test_a_half_recorded_group_is_played_again(tmp_path):
+    def compare(states):
+        return [float(len(states)) for _ in states]
+
+    env = make(rubric=vf.Rubric(funcs=[compare]))
+    await env.evaluate(EchoPolicy(), "m", num_examples=2, rollouts_per_example=2, results_path=tmp_path / "run")
+    path = tmp_path / "run" / "attempts.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    client = Failing({})
+    result = await env.evaluate(client, "m", num_examples=2, rollouts_per_example=2, results_path=tmp_path / "run")
+    assert [row["reward"] for row in result["outputs"]] == [2.0] * 4 and len(set(client.asked)) == len(
+        client.asked
+    ) == 2
+
+
+async def test_the_runner_says_where_it_stands():
+    seen = []
+    client = Failing({(0, 0): [vf.InfraError("x"), None]})
+    options = RunOptions(max_retries=1, retry_delay_seconds=0.001)
+    env = make()
+    runner = Runner(env, env.get_dataset(), client, "m", None, options)
+    runner.listener = lambda progress, new: seen.append((progress.finished, progress.retries, len(new)))
+    await runner.run()
+    assert seen[-1] == (4, 1, 1) and runner.progress.scored == 4 and runner.progress.running == 0
