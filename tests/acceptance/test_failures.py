@@ -73,7 +73,7 @@ def test_a_server_that_never_becomes_healthy(machine, broken):
 
     def change(folder: Path) -> None:
         both(folder)
-        manifest(start_command="python -c \"import time; print('thinking about it', flush=True); time.sleep(60)\"")(
+        manifest(start_command="python -c \"import time; print('thinking about it', flush=True); time.sleep(60)\" --port 8000")(
             folder
         )
 
@@ -83,7 +83,7 @@ def test_a_server_that_never_becomes_healthy(machine, broken):
 
 
 def test_a_server_that_crashes_on_start(machine, broken):
-    change = manifest(start_command="python -c \"raise SystemExit('no such game: chess')\"")
+    change = manifest(start_command="python -c \"raise SystemExit('no such game: chess')\" --port 8000")
     done = evaluate(machine, broken("crash-on-start", change))
     text = everything(done)
     assert done.returncode == 1 and "no such game: chess" in text

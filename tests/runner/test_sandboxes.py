@@ -98,6 +98,10 @@ def test_a_port_that_cannot_be_replaced_is_taken_once(shared):
     assert second["status"] == "failed"
     assert second["error"].startswith(f"Port {port} of this machine is taken, and the start command 'python server.py'")
     assert "--port" in second["error"]
+    # A command of one's own on that image needs no port, and gets none that is not its own.
+    idle = shared.sandbox(image, start_command="sleep 600", port=None)
+    assert (idle["status"], idle["ports"]) == ("running", {})
+    shared.call("DELETE", f"/sandboxes/{idle['id']}")
     shared.call("DELETE", f"/sandboxes/{first['id']}")
     third = shared.sandbox(image)
     assert third["status"] == "running"

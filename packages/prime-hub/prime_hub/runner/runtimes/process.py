@@ -173,11 +173,15 @@ class ProcessSandbox(RunningSandbox):
         except NoFreePort as error:
             raise StartError(str(error)) from None
         if start.fixed is not None and not self._runtime.ports.hold(start.fixed):
-            raise StartError(
-                f"Port {start.fixed} of this machine is taken, and the start command '{_shown(command)}' names "
-                f"no port that could be replaced; write it as 'uvicorn server:app --port {start.fixed}', or let the "
-                "server read it from a PORT variable that the Dockerfile sets with ENV."
-            )
+            # A command of the caller's own that was given no port need not be the image's server at all.
+            if self._spec.port is None and self._spec.start_command is not None:
+                del start.ports[start.fixed]
+            else:
+                raise StartError(
+                    f"Port {start.fixed} of this machine is taken, and the start command '{_shown(command)}' names "
+                    f"no port that could be replaced; write it as 'uvicorn server:app --port {start.fixed}', or let "
+                    "the server read it from a PORT variable that the Dockerfile sets with ENV."
+                )
         self._ports, self._host_rewritten = start.ports, start.host_rewritten
         return start
 
