@@ -1,19 +1,13 @@
 """Echo: an episode is a phrase, and the reward says how much of it came back."""
 
-from difflib import SequenceMatcher
-from random import Random
 from typing import Any
 from uuid import uuid4
 
 from fastmcp import FastMCP
 from openenv.core.env_server.mcp_environment import MCPEnvironment
-from openenv.core.env_server.mcp_types import CallToolAction
 from openenv.core.env_server.types import Action, Observation, State
 
-WHO = ("a grey heron", "the night train", "my grandmother", "an old robot", "the harbour master", "a lost satellite")
-DOES = ("counts", "paints", "remembers", "carries", "forgets", "repairs")
-WHAT = ("seven umbrellas", "the second moon", "a paper boat", "every bridge", "two quiet clocks", "the last apple")
-WHERE = ("in the rain", "before sunrise", "behind the library", "without a word", "on a Tuesday", "for nobody")
+from server.phrases import Game
 
 
 class Phrase(Observation):
@@ -22,15 +16,12 @@ class Phrase(Observation):
     phrase: str
 
 
-def phrase_of(seed: int | None) -> str:
-    """The phrase of a seed; without one, any."""
-    rng = Random(seed)
-    return " ".join(rng.choice(part) for part in (WHO, DOES, WHAT, WHERE))
-
-
 class EchoEnvironment(MCPEnvironment):
-    """One tool, `echo_message`. A call is worth what it improves on the best one so far, so an episode's sum is the
-    best similarity, from 0 to 1; the whole phrase ends it."""
+    """One tool, `echo_message`. A call is worth what it improves on the best one so far; the whole phrase ends the
+    episode.
+
+    The tool keeps the score, because which of `step` and `step_async` leads to it differs between versions of openenv.
+    """
 
     SUPPORTS_CONCURRENT_SESSIONS = True
 
@@ -40,27 +31,30 @@ class EchoEnvironment(MCPEnvironment):
         @mcp.tool
         def echo_message(message: str) -> str:
             """Say `message`; it comes back as it was understood."""
+            self._scored = self._game.say(message)
+            self._state.step_count += 1
             return message
 
         super().__init__(mcp)
-        self._phrase = ""
-        self._best = 0.0
+        self._game = Game(None)
+        self._scored: tuple[float, bool] | None = None
         self._state = State(episode_id=str(uuid4()), step_count=0)
 
     def reset(self, seed: int | None = None, episode_id: str | None = None, **kwargs: Any) -> Observation:
-        self._phrase, self._best = phrase_of(seed), 0.0
+        self._game, self._scored = Game(seed), None
         self._state = State(episode_id=episode_id or str(uuid4()), step_count=0)
-        return Phrase(phrase=self._phrase, done=False, reward=None)
+        return Phrase(phrase=self._game.phrase, done=False, reward=None)
 
     def step(self, action: Action, timeout_s: float | None = None, **kwargs: Any) -> Observation:
-        self._state.step_count += 1
-        observation = super().step(action, timeout_s=timeout_s, **kwargs)
-        if isinstance(action, CallToolAction) and action.tool_name == "echo_message":
-            said = str(action.arguments.get("message", ""))
-            similarity = SequenceMatcher(None, self._phrase, said, autojunk=False).ratio()
-            observation.reward = max(0.0, similarity - self._best)
-            self._best = max(self._best, similarity)
-            observation.done = said == self._phrase
+        return self._with_score(super().step(action, timeout_s=timeout_s, **kwargs))
+
+    async def step_async(self, action: Action, timeout_s: float | None = None, **kwargs: Any) -> Observation:
+        return self._with_score(await super().step_async(action, timeout_s=timeout_s, **kwargs))
+
+    def _with_score(self, observation: Observation) -> Observation:
+        """The observation with what the tool has scored, once."""
+        if self._scored is not None:
+            (observation.reward, observation.done), self._scored = self._scored, None
         return observation
 
     def _step_impl(self, action: Action, timeout_s: float | None = None, **kwargs: Any) -> Observation:
