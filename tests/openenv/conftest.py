@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from prime_hub.runner.processes import listening
-from verifiers.openenv.source import Address
+from verifiers.openenv.source import Address, Room, RunningServer
 
 HERE = Path(__file__).parent
 
@@ -30,6 +30,7 @@ class Child:
     url: str
     log: Path
     started: float = field(default_factory=time.monotonic)
+    socket_path: str | None = None
 
     @property
     def pid(self) -> int:
@@ -82,6 +83,9 @@ class ChildSource:
         child = Child(process, f"http://127.0.0.1:{port}", log)
         self.children.append(child)
         return child
+
+    async def room(self, server: RunningServer) -> Room | None:
+        return None
 
     async def aclose(self) -> None:
         return None

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from prime_sandboxes.images import AsyncImageClient as AsyncImageClient
     from prime_sandboxes.leases import LeaseKeeper as LeaseKeeper
     from prime_sandboxes.models import BulkDeleteSandboxResponse as BulkDeleteSandboxResponse
+    from prime_sandboxes.models import Capacity as Capacity
     from prime_sandboxes.models import CommandResponse as CommandResponse
     from prime_sandboxes.models import CreateSandboxRequest as CreateSandboxRequest
     from prime_sandboxes.models import ErrorContext as ErrorContext
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from prime_sandboxes.models import Sandbox as Sandbox
     from prime_sandboxes.models import SandboxListResponse as SandboxListResponse
     from prime_sandboxes.models import SandboxStatus as SandboxStatus
+    from prime_sandboxes.models import Usage as Usage
     from prime_sandboxes.sync import ImageClient as ImageClient
     from prime_sandboxes.sync import SandboxClient as SandboxClient
     from prime_sandboxes.transport import APIClient as APIClient
@@ -61,9 +63,10 @@ _HOME = {
     "images": ["AsyncImageClient"],
     "leases": ["LeaseKeeper"],
     "models": [
-        *("BulkDeleteSandboxResponse", "CommandResponse", "CreateSandboxRequest", "ErrorContext", "ExposedPort"),
+        *("BulkDeleteSandboxResponse", "Capacity", "CommandResponse", "CreateSandboxRequest", "ErrorContext"),
+        "ExposedPort",
         *("FileUploadResponse", "Image", "ImageBuild", "ReadFileResponse", "Sandbox", "SandboxListResponse"),
-        "SandboxStatus",
+        *("SandboxStatus", "Usage"),
     ],
     "sync": ["ImageClient", "SandboxClient"],
     "transport": ["APIClient", "AsyncAPIClient"],

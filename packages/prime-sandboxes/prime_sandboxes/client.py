@@ -16,6 +16,7 @@ from prime_sandboxes.gateway import Gateway
 from prime_sandboxes.leases import LeaseKeeper, Leases
 from prime_sandboxes.models import (
     BulkDeleteSandboxResponse,
+    Capacity,
     CommandResponse,
     CreateSandboxRequest,
     ErrorContext,
@@ -25,6 +26,7 @@ from prime_sandboxes.models import (
     Sandbox,
     SandboxListResponse,
     SandboxStatus,
+    Usage,
 )
 from prime_sandboxes.transport import APIClient, Transport
 
@@ -160,6 +162,14 @@ class AsyncSandboxClient:
         """The ports of a sandbox that are open."""
         answer = await (await self._transport.api()).get(f"/sandbox/{sandbox_id}/expose")
         return [ExposedPort.from_wire(item) for item in answer.get("exposures", [])]
+
+    async def capacity(self) -> Capacity:
+        """What the machine of the Hub's sandboxes has, and how much of its memory is free now."""
+        return Capacity.from_wire(await (await self._transport.api()).get("/sandbox/capacity"))
+
+    async def usage(self, sandbox_id: str) -> Usage:
+        """What a running sandbox uses of its machine now."""
+        return Usage.from_wire(await (await self._transport.api()).get(f"/sandbox/{sandbox_id}/usage"))
 
     async def execute_command(
         self,

@@ -166,7 +166,11 @@ class ReadFileResponse(_Wire):
 
 @dataclass
 class ExposedPort(_Wire):
-    """A port of a sandbox that can be reached; `external_endpoint` is `host:port`."""
+    """A port of a sandbox that can be reached; `external_endpoint` is `host:port`.
+
+    `unix_socket` is told to a client on the sandbox's machine: a path at which the same server may be reached as well,
+    in less time. It is there when the server listens, if it is of a kind that does both.
+    """
 
     exposure_id: str
     sandbox_id: str
@@ -178,6 +182,26 @@ class ExposedPort(_Wire):
     external_port: int | None = None
     external_endpoint: str | None = None
     created_at: str | None = None
+    unix_socket: str | None = None
+
+
+@dataclass
+class Capacity(_Wire):
+    """What the machine of the sandboxes has; None where it does not tell. `sandboxes` is how many run there now."""
+
+    cpus: float
+    memory_bytes: int | None = None
+    memory_available_bytes: int | None = None
+    sandboxes: int = 0
+
+
+@dataclass
+class Usage(_Wire):
+    """What the processes of a sandbox use: memory in bytes, with their part of what they share; processor seconds."""
+
+    processes: int
+    memory_bytes: int | None = None
+    cpu_seconds: float | None = None
 
 
 @dataclass

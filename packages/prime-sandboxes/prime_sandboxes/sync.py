@@ -14,6 +14,7 @@ from prime_sandboxes.client import AsyncSandboxClient
 from prime_sandboxes.images import AsyncImageClient
 from prime_sandboxes.models import (
     BulkDeleteSandboxResponse,
+    Capacity,
     CommandResponse,
     CreateSandboxRequest,
     ErrorContext,
@@ -24,6 +25,7 @@ from prime_sandboxes.models import (
     ReadFileResponse,
     Sandbox,
     SandboxListResponse,
+    Usage,
 )
 
 if TYPE_CHECKING:
@@ -154,6 +156,14 @@ class SandboxClient:
     def list_exposed_ports(self, sandbox_id: str) -> builtins.list[ExposedPort]:
         """The ports that are open."""
         return self._loop.run(self._client.list_exposed_ports(sandbox_id))
+
+    def capacity(self) -> Capacity:
+        """What the machine of the sandboxes has."""
+        return self._loop.run(self._client.capacity())
+
+    def usage(self, sandbox_id: str) -> Usage:
+        """What a sandbox uses of its machine."""
+        return self._loop.run(self._client.usage(sandbox_id))
 
     def execute_command(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -65,6 +66,23 @@ AccountDep = Annotated[Account, Depends(get_account)]
 def base_url(request: Request) -> str:
     """The address under which the client reached this Hub, without a trailing slash."""
     return str(request.base_url).rstrip("/")
+
+
+# What a proxy says of itself; a client behind one may be anywhere.
+_FORWARDED = frozenset({"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"})
+
+
+def on_this_machine(request: Request) -> bool:
+    """Whether the client runs on this machine: its address is the machine's own, and nobody forwards for it."""
+    if request.client is None or not _FORWARDED.isdisjoint(request.headers.keys()):
+        return False
+    try:
+        client = ipaddress.ip_address(request.client.host)
+    except ValueError:
+        return False
+    client = getattr(client, "ipv4_mapped", None) or client
+    # A connection to an address of one's own machine comes from that address.
+    return client.is_loopback or request.client.host == (request.scope.get("server") or [None])[0]
 
 
 def frontend_url(request: Request) -> str:

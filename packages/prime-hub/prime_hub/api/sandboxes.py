@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Body, Query, Request
 from pydantic import BaseModel, Field
 
-from prime_hub.api.deps import API, AccountDep, HubDep, base_url
+from prime_hub.api.deps import API, AccountDep, HubDep, base_url, on_this_machine
 from prime_hub.api.images import Wait
 from prime_hub.db.models import Account, Exposure, Sandbox
 from prime_hub.errors import HubError, Invalid, NotFound
@@ -257,6 +257,12 @@ async def all_exposures(account: AccountDep, hub: HubDep) -> dict[str, Any]:
     return {"exposures": [_exposure(row) for row in await hub.sandbox_io.exposures(account, None)]}
 
 
+@router.get("/capacity")
+async def capacity(account: AccountDep, hub: HubDep) -> dict[str, Any]:
+    """What the machine of the sandboxes has: processors, memory, and how many sandboxes run there."""
+    return await hub.sandbox_io.capacity()
+
+
 @router.get("/{sandbox_id}")
 async def get(sandbox_id: str, account: AccountDep, hub: HubDep, wait: Wait = 0.0) -> dict[str, Any]:
     """One sandbox; with `wait`, held until it has started or failed."""
@@ -302,9 +308,19 @@ async def error_context(sandbox_id: str, account: AccountDep, hub: HubDep) -> di
 
 
 @router.post("/{sandbox_id}/expose")
-async def expose(sandbox_id: str, body: ExposeBody, account: AccountDep, hub: HubDep) -> dict[str, Any]:
-    """Open a port."""
-    return _exposure(await hub.sandbox_io.expose(account, sandbox_id, body.port, body.name, body.protocol))
+async def expose(
+    sandbox_id: str, body: ExposeBody, request: Request, account: AccountDep, hub: HubDep
+) -> dict[str, Any]:
+    """Open a port. A client on this machine is told of the server's unix socket, where it may have one."""
+    exposure, unix_socket = await hub.sandbox_io.expose(account, sandbox_id, body.port, body.name, body.protocol)
+    known = {"unix_socket": unix_socket} if unix_socket and on_this_machine(request) else {}
+    return {**_exposure(exposure), **known}
+
+
+@router.get("/{sandbox_id}/usage")
+async def usage(sandbox_id: str, account: AccountDep, hub: HubDep) -> dict[str, Any]:
+    """What its processes use: memory in bytes, processor seconds."""
+    return await hub.sandbox_io.usage(account, sandbox_id)
 
 
 @router.get("/{sandbox_id}/listen")

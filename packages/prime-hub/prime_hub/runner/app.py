@@ -12,6 +12,7 @@ import errno
 import os
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from prime_hub.runner import machine
 from prime_hub.runner.builds import Builds, UnknownBuild
 from prime_hub.runner.fields import BadRequest, Fields, seconds_to_wait
 from prime_hub.runner.runtimes.base import (
@@ -64,6 +66,10 @@ class Routes:
                 "builds": self._builds.running_count(),
             }
         )
+
+    async def capacity(self, request: Request) -> Response:
+        found = await asyncio.to_thread(machine.capacity)
+        return JSONResponse({**asdict(found), "sandboxes": self._sandboxes.live_count()})
 
     async def attach(self, request: Request) -> Response:
         fields = await Fields.read(request)
@@ -157,8 +163,9 @@ class Routes:
         fields = await Fields.read(request)
         running = self._sandboxes.usable(request.path_params["id"]).running
         assert running is not None
-        host, port = await running.expose(fields.integer("port") or 0)
-        return JSONResponse({"host": host, "port": port})
+        found = await running.expose(fields.integer("port") or 0)
+        unix_socket = None if found.unix_socket is None else str(found.unix_socket)
+        return JSONResponse({"host": found.host, "port": found.port, "unix_socket": unix_socket})
 
     async def listen(self, request: Request) -> Response:
         running = self._sandboxes.usable(request.path_params["id"]).running
@@ -166,6 +173,11 @@ class Routes:
         found = await running.listening()
         addresses = [{"host": item.host, "port": item.port, "host_port": item.host_port} for item in found]
         return JSONResponse({"addresses": addresses, "host_rewritten": running.host_rewritten})
+
+    async def usage(self, request: Request) -> Response:
+        running = self._sandboxes.usable(request.path_params["id"]).running
+        assert running is not None
+        return JSONResponse(asdict(await running.usage()))
 
     async def execute(self, request: Request) -> Response:
         fields = await Fields.read(request)
@@ -207,6 +219,7 @@ class Routes:
         box = "/sandboxes/{id}"
         return [
             Route("/info", self.info),
+            Route("/capacity", self.capacity),
             Route("/attach", self.attach, methods=["POST"]),
             Route("/detach", self.detach, methods=["POST"]),
             Route("/builds", self.create_build, methods=["POST"]),
@@ -223,6 +236,7 @@ class Routes:
             Route(f"{box}/logs", self.logs),
             Route(f"{box}/expose", self.expose, methods=["POST"]),
             Route(f"{box}/listen", self.listen),
+            Route(f"{box}/usage", self.usage),
             Route(f"{box}/exec", self.execute, methods=["POST"]),
             Route(f"{box}/files", self.put_file, methods=["PUT"]),
             Route(f"{box}/files", self.get_file, methods=["GET"]),

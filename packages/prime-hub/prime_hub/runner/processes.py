@@ -19,6 +19,7 @@ from prime_hub.runner.children import alive, wait_gone
 
 PROC = Path("/proc")
 LISTEN_STATE = "0A"
+CONNECTED_STATE = "03"  # of a unix socket
 KILL_ROUNDS = 50
 
 
@@ -193,3 +194,14 @@ def busy_ports() -> set[int]:
         if state != LISTEN_STATE:
             ports |= {_port(local), _port(remote)}
     return ports
+
+
+def busy_sockets() -> set[str]:
+    """The paths of unix sockets that hold an open connection."""
+    try:
+        lines = (PROC / "net" / "unix").read_text(errors="surrogateescape").splitlines()[1:]
+    except OSError:
+        return set()
+    # Num, RefCount, Protocol, Flags, Type, St, Inode, Path; what a listener has accepted bears its path.
+    rows = [fields for line in lines if len(fields := line.split(maxsplit=7)) == 8]
+    return {fields[7] for fields in rows if fields[5] == CONNECTED_STATE}

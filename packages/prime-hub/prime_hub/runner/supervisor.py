@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from prime_hub.runner.processes import busy_ports
+from prime_hub.runner.processes import busy_ports, busy_sockets
 from prime_hub.runner.records import TAIL_FILE, Record
 from prime_hub.runner.runtimes.base import RunnerError, RunningSandbox, Runtime, SandboxSpec
 
@@ -229,9 +229,11 @@ class Sandboxes:
             self._arm(record)
 
     async def _watch_idle(self) -> None:
-        """End sandboxes that nobody used for their `idle_seconds`; a connection to a port counts as use.
+        """End sandboxes that nobody used for their `idle_seconds`; a connection to a port or a unix socket counts as
+        use.
 
-        A closed connection stays visible for a minute, so a look every quarter of one misses none.
+        A closed connection to a port stays visible for a minute, so a look every quarter of one misses none; one to a
+        unix socket counts while it is open.
         """
         while watched := [
             record for record in self._records.values() if record.live and record.idle_seconds is not None
@@ -239,9 +241,11 @@ class Sandboxes:
             shortest = min(record.idle_seconds or 0.0 for record in watched)
             await asyncio.sleep(min(IDLE_LOOK_SECONDS, max(0.2, shortest / 4)))
             busy = await asyncio.to_thread(busy_ports)
+            sockets = {Path(path).parent for path in await asyncio.to_thread(busy_sockets)}
             now = time.time()
             for record in watched:
-                if busy & set(record.ports.values()):
+                folder = None if record.running is None else record.running.socket_folder
+                if busy & set(record.ports.values()) or folder in sockets:
                     record.last_used = now
                 elif record.status == "running" and now - record.last_used >= (record.idle_seconds or 0.0):
                     words = f"Nobody used the sandbox for {record.idle_seconds:g} seconds, so it was ended."

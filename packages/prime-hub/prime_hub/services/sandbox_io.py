@@ -89,8 +89,12 @@ class SandboxIO:
         except HubError as error:
             raise await self._noticed(sandbox_id, error) from None
 
-    async def expose(self, account: Account, sandbox_id: str, port: int, name: str | None, protocol: str) -> Exposure:
-        """Make a port reachable on this machine. The same port again gives the same exposure."""
+    async def expose(
+        self, account: Account, sandbox_id: str, port: int, name: str | None, protocol: str
+    ) -> tuple[Exposure, str | None]:
+        """Make a port reachable on this machine, and say at which unix socket of it its server may be reached as well.
+        The same port again gives the same exposure.
+        """
         await self._sandboxes.row(account, sandbox_id)
         client = await self._running(sandbox_id)
         try:
@@ -106,7 +110,22 @@ class SandboxIO:
             exposure.name, exposure.protocol = name or exposure.name, protocol
             exposure.host, exposure.external_port = str(found["host"]), int(found["port"])
             await session.flush()
-            return exposure
+        return exposure, found.get("unix_socket")
+
+    async def usage(self, account: Account, sandbox_id: str) -> dict[str, Any]:
+        """What its processes use now, `{processes, memory_bytes, cpu_seconds}`."""
+        await self._sandboxes.row(account, sandbox_id)
+        client = await self._running(sandbox_id)
+        try:
+            return await client.call("GET", f"/sandboxes/{sandbox_id}/usage", timeout=30)
+        except HubError as error:
+            raise await self._noticed(sandbox_id, error) from None
+
+    async def capacity(self) -> dict[str, Any]:
+        """What the sandboxes' machine has, `{cpus, memory_bytes, memory_available_bytes, sandboxes}`: all that run are
+        counted, whoever's they are.
+        """
+        return await (await self._runner.client()).call("GET", "/capacity")
 
     async def listening(self, account: Account, sandbox_id: str) -> dict[str, Any]:
         """Where its processes listen, `{addresses: [{host, port, host_port}], host_rewritten}`, in its own numbers."""

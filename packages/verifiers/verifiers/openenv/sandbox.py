@@ -8,6 +8,7 @@ import importlib.util
 import logging
 import os
 import random
+import socket
 import time
 import uuid
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from verifiers.errors import SandboxError
 from verifiers.openenv.probe import log_tail
-from verifiers.openenv.source import Address, RunningServer
+from verifiers.openenv.source import Address, Room, RunningServer
 
 if TYPE_CHECKING:
     from prime_core.manifest import Manifest
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 LEASE_SECONDS = 60.0
 BUILD_SECONDS = 1200.0
 CANCEL_SECONDS = 5.0
+ROOM_SECONDS = 5.0
+MIB = 1024 * 1024
+LEAST_SERVER_BYTES = 32 * MIB
+RESERVE = 10  # a tenth of the memory stays free
+SERVERS_A_CPU = 32
+MOST_STARTS = 4
 NO_SDK = "OpenEnvEnv requires prime-sandboxes. Install with: uv add prime-sandboxes"
 logger = logging.getLogger("verifiers.openenv")
 
@@ -92,9 +99,8 @@ class SandboxSource:
         try:
             await client.wait_for_creation(sandbox.id, max_attempts=self.patience.wait_attempts)
             server.started = time.monotonic()
-            server.url = endpoint_url(
-                await client.expose(sandbox.id, self.manifest.port, name="openenv-env", protocol="TCP")
-            )
+            exposed = await client.expose(sandbox.id, self.manifest.port, name="openenv-env", protocol="TCP")
+            server.url, server.unix_socket = endpoint_url(exposed), getattr(exposed, "unix_socket", None)
         except Exception as error:
             message = await server.failure(error)
             await server.stop()
@@ -168,6 +174,19 @@ class SandboxSource:
         # Built from the project as it is now, so what an earlier build was made from says nothing about it.
         self.manifest = replace(self.manifest, image=build.image, image_digest=build.digest, context_digest=None)
 
+    async def room(self, server: RunningServer) -> Room | None:
+        """By the memory that `server` uses and the machine has, and by the machine's processors (`room_for`)."""
+        if not isinstance(server, _Sandboxed):
+            return None
+        client = self.client()
+        try:
+            async with asyncio.timeout(ROOM_SECONDS):
+                machine, one = await asyncio.gather(client.capacity(), client.usage(server.id))
+        except Exception as error:  # a Hub that cannot tell, or is away: then nobody knows
+            logger.debug("How many servers there is room for is not known: %s", _sentence(error))
+            return None
+        return room_for(machine, one.memory_bytes)
+
     async def aclose(self) -> None:
         client, self._client = self._client, None
         if client is None:
@@ -183,9 +202,17 @@ class _Sandboxed:
 
     def __init__(self, source: SandboxSource, sandbox_id: str, keeper: Any) -> None:
         self.url = ""
+        self.unix_socket: str | None = None
         self.started = time.monotonic()
         self.id = sandbox_id
         self._source, self._keeper, self._stopped = source, keeper, False
+        self._connectable = False
+
+    @property
+    def socket_path(self) -> str | None:
+        # The server makes it when it begins to listen, so until it was there once it may still come.
+        self._connectable = self._connectable or (self.unix_socket is not None and connectable(self.unix_socket))
+        return self.unix_socket if self._connectable else None
 
     async def ended(self) -> str | None:
         try:
@@ -231,6 +258,36 @@ class _Sandboxed:
             self._keeper.cancel()
         with contextlib.suppress(Exception):
             await self._source.client().delete(self.id)
+
+
+def room_for(machine: Any, server_bytes: int | None) -> Room:
+    """How many more servers a machine (`Capacity`) bears when one uses so many bytes.
+
+    Its free memory but for a tenth of all, divided by what one uses (32 MiB at least), and never more than 32 for each
+    processor with those that run; as many starts at once as processors, four at most, because a start keeps one busy.
+    """
+    starts = max(1, min(MOST_STARTS, int(machine.cpus)))
+    total, available = machine.memory_bytes, machine.memory_available_bytes
+    if total is None or available is None or server_bytes is None:
+        return Room(None, starts)
+    by_memory = (available - total // RESERVE) // max(server_bytes, LEAST_SERVER_BYTES)
+    by_cpus = int(SERVERS_A_CPU * machine.cpus) - machine.sandboxes
+    return Room(max(0, min(by_memory, by_cpus)), starts)
+
+
+def connectable(path: str) -> bool:
+    """Whether a server takes connections on the unix socket at `path`, and from this user."""
+    if not hasattr(socket, "AF_UNIX"):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except BlockingIOError:  # so many are waiting to be let in
+            return True
+        except (OSError, ValueError):
+            return False
+    return True
 
 
 def require_sandboxes() -> None:

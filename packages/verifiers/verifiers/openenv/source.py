@@ -29,6 +29,14 @@ class RunningServer(Protocol):
     started: float
     """`time.monotonic()` at which the process started: start-up time counts from here, not from the queue."""
 
+    @property
+    def socket_path(self) -> str | None:
+        """A unix socket on which the same server takes connections now, None while there is none: on one machine a
+        message takes less time by it. Its clients have no address, so they send `X-Forwarded-For: 127.0.0.1`, for
+        servers that look at one.
+        """
+        ...
+
     async def ended(self) -> str | None:
         """Why the process is no longer there ("exit code 1"), None while it runs or when that cannot be told."""
 
@@ -44,6 +52,16 @@ class RunningServer(Protocol):
         """End it and wait until it is gone. Idempotent, callable from any event loop, never raises."""
 
 
+@dataclass(frozen=True)
+class Room:
+    """What the servers' machine bears. `servers`: how many more may run beside those that do, None when that cannot be
+    told; `starts`: how many may be starting at once.
+    """
+
+    servers: int | None
+    starts: int
+
+
 class ServerSource(Protocol):
     """Starts servers of one project."""
 
@@ -54,6 +72,12 @@ class ServerSource(Protocol):
         """Start one more. A cancelled start leaves nothing behind. Raises: verifiers.errors.SandboxError."""
         ...
 
+    async def room(self, server: RunningServer) -> Room | None:
+        """How many more servers like this one, a healthy one, there is room for; None when it cannot be told. Takes a
+        bounded time and never raises.
+        """
+        ...
+
     async def aclose(self) -> None:
         """Let go of connections. Servers are stopped one by one, by who started them."""
 
@@ -62,6 +86,7 @@ class ServerSource(Protocol):
 class _Somewhere:
     url: str
     started: float = field(default_factory=time.monotonic)
+    socket_path: str | None = None
 
     async def ended(self) -> str | None:
         return None
@@ -89,6 +114,9 @@ class URLSource:
     async def start(self) -> RunningServer:
         await asyncio.sleep(0)
         return _Somewhere(self.url)
+
+    async def room(self, server: RunningServer) -> Room | None:
+        return None
 
     async def aclose(self) -> None:
         return None

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from prime_hub.runner.machine import Usage
 from prime_hub.runner.output import Result
 
 
@@ -121,6 +122,16 @@ class Listening:
     host_port: int
 
 
+@dataclass(frozen=True)
+class Reached:
+    """Where a port of a sandbox is reached from this host. `unix_socket` is a path at which the same server may listen
+    as well, for this user only; it need not be there (yet)."""
+
+    host: str
+    port: int
+    unix_socket: Path | None = None
+
+
 class BuildLog(Protocol):
     """Where a build says what it does."""
 
@@ -146,6 +157,11 @@ class RunningSandbox(ABC):
     @abstractmethod
     def host_rewritten(self) -> bool:
         """Whether the runtime made a server that wants all interfaces listen on loopback."""
+
+    @property
+    @abstractmethod
+    def socket_folder(self) -> Path | None:
+        """Where the unix sockets of its servers lie, if it may have any: a connection to one of them counts as use."""
 
     @abstractmethod
     def saved(self) -> dict[str, Any]:
@@ -179,12 +195,16 @@ class RunningSandbox(ABC):
         """A path on this host where the file can be read. Raises FileMissing."""
 
     @abstractmethod
-    async def expose(self, port: int) -> tuple[str, int]:
-        """Host and port at which `port` of the sandbox is reached from this host. Raises ExecError."""
+    async def expose(self, port: int) -> Reached:
+        """Where `port` of the sandbox is reached from this host. Raises ExecError."""
 
     @abstractmethod
     async def listening(self) -> list[Listening]:
         """The TCP addresses on which the sandbox's own processes listen."""
+
+    @abstractmethod
+    async def usage(self) -> Usage:
+        """What the sandbox's processes use of this host."""
 
     @abstractmethod
     def logs(self, limit: int) -> bytes:

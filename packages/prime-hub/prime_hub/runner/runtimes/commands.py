@@ -72,13 +72,13 @@ def _taken_apart(command: str | list[str]) -> tuple[list[str], str | None, list[
             words = shlex.split(command)
         except ValueError:
             raise StartError(f"The quotes of the start command do not close: {command}") from None
-        if _script_at(words) is None and _SHELL_SYNTAX.search(command):
+        if script_at(words) is None and _SHELL_SYNTAX.search(command):
             return ["/bin/sh", "-c"], command, []
     else:
         words = list(command)
     if not words:
         raise StartError("The start command is empty.")
-    at = _script_at(words)
+    at = script_at(words)
     if at is None:
         return words, None, []
     # A login shell would read the machine's profile and lose the image's PATH.
@@ -90,7 +90,7 @@ def _without_login(word: str) -> str:
     return "-" + word[1:].replace("l", "") if re.fullmatch(r"-[a-z]+", word) else word
 
 
-def _script_at(words: list[str]) -> int | None:
+def script_at(words: list[str]) -> int | None:
     """Where the script of `sh -c SCRIPT` stands, or None."""
     if not words or PurePath(words[0]).name not in _SHELLS:
         return None

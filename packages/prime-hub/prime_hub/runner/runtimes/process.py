@@ -18,7 +18,7 @@ from typing import Any
 from prime_core.errors import PrimeError
 from prime_core.paths import cache_dir
 from prime_core.uv import uv_command
-from prime_hub.runner import processes
+from prime_hub.runner import machine, processes
 from prime_hub.runner.building import trees
 from prime_hub.runner.building.builder import VenvBuilder
 from prime_hub.runner.building.layers import Layers
@@ -35,12 +35,14 @@ from prime_hub.runner.runtimes.base import (
     FileMissing,
     Image,
     Listening,
+    Reached,
     RunningSandbox,
     Runtime,
     SandboxSpec,
     StartError,
 )
 from prime_hub.runner.runtimes.commands import Start, plan
+from prime_hub.runner.runtimes.local_sockets import SocketFolders, listening_also
 from prime_hub.runner.runtimes.paths import PathMap
 
 SANDBOX_MARK = "PRIME_SANDBOX_ID"
@@ -55,6 +57,7 @@ class ProcessRuntime(Runtime):
     def __init__(self, folder: Path, children: Children) -> None:
         self.children = children
         self.ports = Ports()
+        self.sockets = SocketFolders(folder)
         self._scratch = folder / "scratch"
         self._store = ImageStore(folder / "images")
         self._builder = VenvBuilder(self._scratch, self._store, Layers(cache_dir() / "layers"), children)
@@ -114,6 +117,7 @@ class ProcessRuntime(Runtime):
     async def sweep(self, sandbox_id: str, folder: Path) -> None:
         await processes.kill_marked(SANDBOX_MARK, sandbox_id)
         await asyncio.to_thread(trees.remove, folder / "root")
+        self.sockets.remove(sandbox_id)
         output = SandboxOutput(folder)
         output.close()
         output.remove()
@@ -137,6 +141,7 @@ class ProcessSandbox(RunningSandbox):
         self._start_token: str | None = None
         self._ports: dict[int, int] = {}
         self._host_rewritten = False
+        self._sockets: Path | None = None
         self._ended = False
 
     @property
@@ -150,6 +155,10 @@ class ProcessSandbox(RunningSandbox):
     @property
     def host_rewritten(self) -> bool:
         return self._host_rewritten
+
+    @property
+    def socket_folder(self) -> Path | None:
+        return self._sockets
 
     def saved(self) -> dict[str, Any]:
         return {
@@ -210,6 +219,7 @@ class ProcessSandbox(RunningSandbox):
         argv = list(start.argv)
         if "uv" in argv[0] or any("uv run" in word for word in argv):
             env |= self._for_uv_run()
+        argv = self._listening_also(argv)
         cwd = self._paths.on_host(self._image.image.config.workdir)
         program = _find_program(argv[0], cwd, env["PATH"])
         if program is None:
@@ -226,6 +236,15 @@ class ProcessSandbox(RunningSandbox):
             os.close(descriptor)
         self._pid = self._child.pid
         self._start_token = processes.start_token(self._pid)
+
+    def _listening_also(self, argv: list[str]) -> list[str]:
+        """`argv`, made to listen on a unix socket beside the port where that can be had."""
+        sockets = self._runtime.sockets
+        changed = listening_also(argv, self._image.venv, sockets.of(self._spec.id))
+        if changed is None or sockets.make(self._spec.id) is None:
+            return argv
+        self._sockets = sockets.of(self._spec.id)
+        return changed
 
     def _for_uv_run(self) -> dict[str, str]:
         """What `uv run` needs to use the image's environment as it is."""
@@ -246,6 +265,8 @@ class ProcessSandbox(RunningSandbox):
         self._pid, self._start_token = pid, token
         for host_port in self._ports.values():
             self._runtime.ports.hold_again(host_port)
+        sockets = self._runtime.sockets.of(self._spec.id)
+        self._sockets = sockets if sockets.is_dir() else None
         self._output.attach()
         return True
 
@@ -283,6 +304,7 @@ class ProcessSandbox(RunningSandbox):
             await self._child.wait()
         for host_port in self._ports.values():
             self._runtime.ports.give_back(host_port)
+        self._runtime.sockets.remove(self._spec.id)
         self._output.close()
         self._ended = True
 
@@ -337,18 +359,23 @@ class ProcessSandbox(RunningSandbox):
             raise FileMissing(f"The path {path} leads out of the sandbox by a link.")
         return found
 
-    async def expose(self, port: int) -> tuple[str, int]:
+    async def expose(self, port: int) -> Reached:
         if port in self._ports:
-            return LOOPBACK, self._ports[port]
+            host_port = self._ports[port]
+            socket = None if self._sockets is None else self._sockets / f"{host_port}.sock"
+            return Reached(LOOPBACK, host_port, socket)
         if not is_free(port) and port not in {item.host_port for item in await self.listening()}:
             raise ExecError(f"Port {port} of this machine is used by a program outside of the sandbox.")
-        return LOOPBACK, port
+        return Reached(LOOPBACK, port)
 
     async def listening(self) -> list[Listening]:
         members = await self._members()
         found = await asyncio.to_thread(processes.listening, members)
         own = {host_port: port for port, host_port in self._ports.items()}
         return [Listening(item.host, own.get(item.port, item.port), item.port) for item in found]
+
+    async def usage(self) -> machine.Usage:
+        return await asyncio.to_thread(machine.usage, await self._members())
 
     def logs(self, limit: int) -> bytes:
         return self._output.log.tail(limit)
