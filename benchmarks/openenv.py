@@ -23,13 +23,17 @@ from verifiers.types import AssistantMessage
 
 HERE = Path(__file__).resolve().parent
 STEPS = 10
+MOVE = AssistantMessage(content='{"move": "on"}')
 
 
 class Instant(Policy):
     """Answers at once with the one valid move."""
 
-    def answer(self, prompt: Any, tools: Any, action_schema: Any, rng: Any) -> AssistantMessage:
-        return AssistantMessage(content='{"move": "on"}')
+    def answer(self, *_: Any) -> AssistantMessage:
+        return MOVE
+
+    async def get_native_response(self, *_: Any, **__: Any) -> AssistantMessage:
+        return MOVE
 
 
 def serve() -> tuple[subprocess.Popen[bytes], str]:

@@ -6,6 +6,7 @@ Each works bare (`@vf.stop`) or with a priority (`@vf.stop(priority=10)`); highe
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, overload
 
@@ -48,6 +49,19 @@ def teardown(func: None = None, *, priority: int = 0) -> Callable[[Method], Meth
 def teardown(func: Method | None = None, *, priority: int = 0) -> Any:
     """`async def f(self)`: runs once at the end of a run, in the run's own event loop."""
     return _mark("teardown", func, priority)
+
+
+@functools.lru_cache(maxsize=256)
+def stop_conditions(cls: type) -> tuple[tuple[str, bool], ...]:
+    """The names of the stop conditions of `cls` in the order they are asked, each with whether it is a coroutine
+    function of the one argument `state`, as most are: those are called without looking at what they want.
+    """
+    found = []
+    for name in _marked_names(cls, "stop"):
+        method = getattr(cls, name)
+        plain = inspect.iscoroutinefunction(method) and list(inspect.signature(method).parameters) == ["self", "state"]
+        found.append((name, plain))
+    return tuple(found)
 
 
 def marked(owner: object, kind: str) -> list[Method]:

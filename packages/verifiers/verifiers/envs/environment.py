@@ -175,6 +175,7 @@ class Environment(ABC):
             metrics=None,
             error=None,
             final_env_response=None,
+            prompt_too_long=False,
             timing=RolloutTiming(),
         )
 

@@ -8,12 +8,12 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-from verifiers.decorators import cleanup, marked, stop
+from verifiers.decorators import cleanup, stop, stop_conditions
 from verifiers.envs.environment import Environment
 from verifiers.errors import OverlongPromptError, typed
 from verifiers.rubrics.rubric import Rubric
 from verifiers.types import Messages, MessagesLike, Response, RolloutInput, State, TimeSpan, TrajectoryStep
-from verifiers.utils.async_utils import function_name, maybe_await, maybe_call_with_named_args
+from verifiers.utils.async_utils import maybe_await, maybe_call_with_named_args
 from verifiers.utils.message_utils import normalize_messages
 
 
@@ -91,12 +91,12 @@ class MultiTurnEnv(Environment):
     @stop(priority=100)
     async def has_error(self, state: State) -> bool:
         """Something went wrong."""
-        return state.get("error") is not None
+        return state["error"] is not None
 
     @stop
     async def prompt_too_long(self, state: State) -> bool:
         """The conversation outgrew the model."""
-        return bool(state.get("prompt_too_long", False))
+        return bool(state["prompt_too_long"])
 
     @stop
     async def max_turns_reached(self, state: State) -> bool:
@@ -111,13 +111,18 @@ class MultiTurnEnv(Environment):
     @stop
     async def has_final_env_response(self, state: State) -> bool:
         """The environment has said its last word."""
-        return state.get("final_env_response") is not None
+        return state["final_env_response"] is not None
 
     async def is_completed(self, state: State) -> bool:
         """Ask the stop conditions in order; the first that holds completes the rollout."""
-        for condition in marked(self, "stop"):
-            if await maybe_call_with_named_args(condition, state=state, env=self):
-                self._complete(state, function_name(condition))
+        for name, plain in stop_conditions(type(self)):
+            condition = getattr(self, name)
+            if plain:
+                holds = await condition(state)
+            else:
+                holds = await maybe_call_with_named_args(condition, state=state, env=self)
+            if holds:
+                self._complete(state, name)
                 return True
         return False
 
@@ -177,7 +182,7 @@ class MultiTurnEnv(Environment):
         while not await self._stopped(state):
             try:
                 messages = normalize_messages(await self.get_prompt_messages(state))
-                if state.get("final_env_response") is not None:
+                if state["final_env_response"] is not None:
                     continue
                 response = await self.get_model_response(state, messages)
                 await self.add_model_response(state, messages, response)

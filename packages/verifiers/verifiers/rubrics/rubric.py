@@ -127,6 +127,8 @@ class Rubric:
         for func, weight in zip(self.funcs, self.weights, strict=True):
             if is_group_function(func):
                 scores = await self._call_group(func, states)
+            elif len(states) == 1:
+                scores = [await self._call(func, states[0])]
             else:
                 scores = await asyncio.gather(*(self._call(func, state) for state in states))
             for index, score in enumerate(scores):

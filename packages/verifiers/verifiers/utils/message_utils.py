@@ -19,6 +19,7 @@ from verifiers.types import (
 _CLASSES: dict[str, type[Message]] = {
     cls.ROLE: cls for cls in (SystemMessage, UserMessage, AssistantMessage, ToolMessage, TextMessage)
 }
+_OURS = frozenset((*_CLASSES.values(), Message))
 
 
 def normalize_message(message: Any) -> Message:
@@ -28,7 +29,7 @@ def normalize_message(message: Any) -> Message:
     """
     if isinstance(message, Message):
         return message
-    if not isinstance(message, Mapping):
+    if not isinstance(message, dict) and not isinstance(message, Mapping):
         if not hasattr(message, "model_dump"):
             raise TypeError(
                 f"Expected a chat message (a dict with role and content), got {type(message).__name__}: {message!r}."
@@ -49,6 +50,8 @@ def normalize_messages(messages: Any) -> Messages:
         return [UserMessage(messages)]
     if isinstance(messages, Mapping):
         return [normalize_message(messages)]
+    if type(messages) is list and _OURS.issuperset(map(type, messages)):
+        return messages.copy()
     return [normalize_message(message) for message in messages]
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from verifiers.openenv.errors import RendererError
-from verifiers.types import Message, Messages
+from verifiers.types import Messages
 from verifiers.utils.async_utils import maybe_await
 from verifiers.utils.message_utils import normalize_message
 
@@ -63,7 +63,7 @@ class Renderer:
                 "its first argument must be the observation, as in def render(observation, **kwargs)."
             )
         self._takes_all = any(parameter.kind is kinds.VAR_KEYWORD for parameter in parameters.values())
-        self._takes = {name for name in CONTEXT if name in parameters}
+        self._takes = tuple(name for name in CONTEXT if name in parameters)
         observation = "observation" if self._by_name else first
         unknown = [
             name
@@ -104,7 +104,7 @@ def _checked(rendered: Any, where: str, may_be_empty: bool) -> Messages:
         raise RendererError(f"{returned} an empty messages list for {where}.")
     messages = []
     for index, item in enumerate(rendered):
-        if not isinstance(item, Message | Mapping) and not hasattr(item, "model_dump"):
+        if not isinstance(item, (dict, Mapping)) and not hasattr(item, "model_dump"):
             raise RendererError(f"{returned} unsupported message type for {where}: {type(item).__name__}.")
         try:
             message = normalize_message(item)
@@ -123,6 +123,8 @@ def parse_action(text: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     string), the whole text is that field. Raises: UnparseableAction, with the schema for the model to read.
     """
     text = text.strip()
+    if text.startswith("{") and (action := _json_object(text)) is not None:
+        return action
     fenced = re.fullmatch(r"```[\w-]*\s*\n?(.*?)\n?\s*```", text, re.DOTALL)
     plain = fenced[1].strip() if fenced else text
     action = _json_object(plain)
