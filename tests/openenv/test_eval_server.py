@@ -69,7 +69,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-@pytest.mark.parametrize("server", ["seed_gym", "counter", "seed_mcp"])
+@pytest.mark.parametrize("server", ["seed_gym", "seed_mcp"])
 def test_play_save_and_replay(command, game, running, tmp_path, server):
     mcp = server == "seed_mcp"
     game(mcp)

@@ -67,7 +67,7 @@ async def test_cartpole(example, serve):
     assert first["trajectory"][-1]["extras"]["openenv"][0]["info"] == {"terminated": True, "truncated": False}
 
     class Sideways(RandomPolicy):
-        def answer(self, prompt, tools, state):
+        def answer(self, prompt, tools, action_schema, rng):
             return vf.AssistantMessage("right!" if len(prompt) == 2 else "1")
 
     state = await play(env, Sideways(), 0)
@@ -104,7 +104,7 @@ async def test_echo_on_openenv_core(example, serve, tmp_path):
     ]
 
     class Mumbler(EchoPolicy):
-        def answer(self, prompt, tools, state):
+        def answer(self, prompt, tools, action_schema, rng):
             text = "hello" if len(prompt) == 2 else "nothing of the sort"
             call = vf.ToolCall("c", "echo_message" if len(prompt) < 5 else "shout", json.dumps({"message": text}))
             return vf.AssistantMessage(None, tool_calls=[call])

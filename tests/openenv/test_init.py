@@ -36,7 +36,7 @@ async def test_a_standard_environment_scores(tmp_path, monkeypatch, multi_file):
     row = env.get_eval_dataset()[0]
 
     class Adder(RandomPolicy):
-        def answer(self, prompt, tools, state):
+        def answer(self, prompt, tools, action_schema, rng):
             from verifiers import AssistantMessage
 
             a, b = (int(part) for part in prompt[-1]["content"].removeprefix("What is ").rstrip("?").split(" + "))
@@ -66,7 +66,7 @@ async def test_an_openenv_environment_plays(tmp_path, monkeypatch, multi_file, s
     assert env.openenv_project == folder / "proj"
 
     class Halving(RandomPolicy):
-        def answer(self, prompt, tools, state):
+        def answer(self, prompt, tools, action_schema, rng):
             from verifiers import AssistantMessage
 
             low, high = 1, 100

@@ -32,7 +32,7 @@ class Script(Policy):
         self.asked: list[Any] = []
         self.tools: Sequence[vf.Tool] = ()
 
-    def answer(self, prompt, tools, state) -> vf.AssistantMessage:
+    def answer(self, prompt, tools, action_schema, rng) -> vf.AssistantMessage:
         turn = self.turns[len(self.asked) % len(self.turns)]
         self.asked.append(list(prompt))
         self.tools = tools
