@@ -74,10 +74,10 @@ def test_play_save_and_replay(command, game, running, tmp_path, server):
     mcp = server == "seed_mcp"
     game(mcp)
     url = running(server)
-    done = command("my-game", "--server", f"{url}/", "-m", "baseline/random", "-n", "4", "-r", "2", "-o", "played")
-    assert f"my_game) on {url} · baseline/random · 4 examples" in done.stdout
+    done = command("my-game", "--server", f"{url}/", "-m", "baseline/random", "-n", "2", "-r", "2", "-o", "played")
+    assert f"my_game) on {url} · baseline/random · 2 examples" in done.stdout
     played = rows(tmp_path / "played")
-    assert len(played) == 8 and all(row["error"] is None for row in played)
+    assert len(played) == 4 and all(row["error"] is None for row in played)
     if mcp:
         assert any(message.get("tool_calls") for row in played for message in row["completion"])
     (run,) = (tmp_path / "played").rglob("metadata.json")
@@ -85,7 +85,7 @@ def test_play_save_and_replay(command, game, running, tmp_path, server):
     assert metadata["server_url"] == url and metadata["env_args"] == {}
     for number, file in enumerate((run.parent, run.parent / "results.jsonl", run.parent / "attempts.jsonl")):
         model = f"baseline/replay:{file.relative_to(tmp_path)}"
-        command("my-game", "--server", url, "-m", model, "-n", "4", "-r", "2", "-o", f"again{number}")
+        command("my-game", "--server", url, "-m", model, "-n", "2", "-r", "2", "-o", f"again{number}")
         again = rows(tmp_path / f"again{number}")
         for part in ("reward", "completion", "prompt", "metrics", "stop_condition"):
             assert [row[part] for row in again] == [row[part] for row in played], part

@@ -1,9 +1,11 @@
 """From a model's name to an endpoint."""
 
+import re
+
 import pytest
 
 from verifiers.evaluation.models import ModelNotResolved, resolve_model
-from verifiers.evaluation.policies import EchoPolicy, RandomPolicy
+from verifiers.evaluation.policies import EchoPolicy, FirstPolicy, RandomPolicy
 
 KEY = {"OPENAI_API_KEY": "sk"}
 
@@ -73,10 +75,41 @@ def test_any_openai_compatible_server_gets_the_name_as_it_is(options, environ):
 def test_baselines_need_nothing():
     assert isinstance(resolve_model("baseline/random", environ={}).client, RandomPolicy)
     assert isinstance(resolve_model("baseline/echo", environ={}).client, EchoPolicy)
-    with pytest.raises(
-        ModelNotResolved, match=r"^There is no policy 'baseline/nope'; there are baseline/random and baseline/echo.$"
-    ):
-        resolve_model("baseline/nope", environ={})
+    assert isinstance(resolve_model("baseline/first", environ={}).client, FirstPolicy)
+
+
+ALL = "There are baseline/random, baseline/first, baseline/echo and baseline/replay:FILE."
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("baseline/zzz", f"There is no policy 'baseline/zzz'. {ALL}"),
+        ("baseline/randm", f"There is no policy 'baseline/randm'. Did you mean baseline/random? {ALL}"),
+        ("baseline/reply:x", f"There is no policy 'baseline/reply:x'. Did you mean baseline/replay? {ALL}"),
+        (
+            "baseline/replay",
+            "baseline/replay needs what to replay, the results of a run: -m baseline/replay:FILE.",
+        ),
+        (
+            "baseline/replay:nowhere.jsonl",
+            "There is no recording nowhere.jsonl: give results.jsonl of a run, or the run's folder.",
+        ),
+    ],
+)
+def test_a_baseline_that_is_none(name, sentence):
+    with pytest.raises(ModelNotResolved) as raised:
+        resolve_model(name, environ={})
+    assert str(raised.value) == sentence
+
+
+def test_a_replay_is_named_after_its_file_and_content(tmp_path):
+    file = tmp_path / "my moves.jsonl"
+    file.write_text('{"seed": 1, "actions": []}\n')
+    found = resolve_model(f"baseline/replay:{file}", environ={})
+    assert re.fullmatch(r"baseline/replay:my-moves-[0-9a-f]{8}", found.model) and found.recording == str(file)
+    file.write_text('{"seed": 1, "actions": ["x"]}\n')
+    assert resolve_model(f"baseline/replay:{file}", environ={}).model != found.model
 
 
 def test_nothing_found_says_the_ways_out():

@@ -2,8 +2,10 @@
 
 import json
 
+import pytest
+
 import verifiers as vf
-from verifiers.evaluation.policies import EchoPolicy, RandomPolicy
+from verifiers.evaluation.policies import FIRST_CALLS, EchoPolicy, FirstPolicy, RandomPolicy
 
 SCHEMA = {"type": "object", "properties": {"action": {"enum": ["0", "1"]}}, "required": ["action"]}
 TOOL = vf.Tool("say", "says", {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]})
@@ -63,3 +65,26 @@ async def test_echo_says_the_last_user_message():
         vf.ToolMessage("4", tool_call_id="c"),
     ]
     assert (await ask(policy, tools=[TOOL], prompt=answered)).content == "4"
+
+
+async def test_first_makes_the_same_move_every_time():
+    policy = FirstPolicy()
+    said = {(await ask(policy, seed=seed, turn=seed, schema=SCHEMA)).content for seed in range(5)}
+    assert said == {'{"action": "0"}'}
+    assert (await ask(policy)).content == "red"
+
+
+async def test_first_stops_calling_its_tool():
+    prompt, policy = [vf.UserMessage("q")], FirstPolicy()
+    for turn in range(FIRST_CALLS):
+        message = await ask(policy, tools=[TOOL, vf.Tool("other")], turn=turn, prompt=prompt)
+        (call,) = message.tool_calls
+        assert (call.name, call.arguments) == ("say", '{"text": ""}')
+        prompt += [message, vf.ToolMessage("ok", tool_call_id=call.id)]
+    last = await ask(policy, tools=[TOOL], turn=FIRST_CALLS, prompt=prompt)
+    assert not last.tool_calls and last.content
+
+
+async def test_a_schema_that_accepts_nothing_is_the_models_error():
+    with pytest.raises(vf.ModelError, match="from 3 to 2 is empty"):
+        await ask(RandomPolicy(), schema={"properties": {"n": {"minimum": 3, "maximum": 2}}, "required": ["n"]})

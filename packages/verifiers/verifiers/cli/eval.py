@@ -9,7 +9,7 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ from prime_evals import (
     summarize,
 )
 from verifiers.cli.eval_arguments import Arguments, parse
+from verifiers.cli.eval_server import load_on_server
+from verifiers.clients.openai_chat import shown_url
 from verifiers.errors import Error
 from verifiers.evaluation.models import ModelNotResolved, ResolvedModel, resolve_model
 from verifiers.evaluation.outputs import StateColumnError
@@ -161,7 +163,10 @@ def _plan(arguments: Arguments) -> Plan:
     if origin.unused is not None:
         print(origin.unused_note(arguments.env_dir_path), file=sys.stderr)
     try:
-        env = load_environment(found, **arguments.env_args)
+        if arguments.server is None:
+            env = load_environment(found, **arguments.env_args)
+        else:
+            env = load_on_server(found, arguments.env_args, arguments.server)
     except (ValueError, RuntimeError) as error:
         raise CommandError(str(error)) from error
     if arguments.timeout is not None:
@@ -176,6 +181,12 @@ def _plan(arguments: Arguments) -> Plan:
     rows = [{**row, "rollout_index": index} for row in table for index in range(rollouts)]
     if not rows:
         raise CommandError(f"The environment '{name}' has no rows to evaluate: its dataset is empty.")
+    if (arguments.num_examples or 0) > len(rows) // rollouts:
+        print(
+            f"Note: '{name}' has {len(rows) // rollouts} rows to evaluate, so -n {arguments.num_examples} plays all of "
+            "them and no more.",
+            file=sys.stderr,
+        )
     identity = identity_of(env, model.model, arguments.sampling_args)
     return Plan(arguments, env, origin, model, rows, identity, len(rows) // rollouts, rollouts)
 
@@ -206,7 +217,14 @@ def _open_store(plan: Plan) -> AttemptStore:
         path = run.directory
         print(f"Continuing {path}: {len(run.results)} rollouts are there.", file=sys.stderr)
     settings = settings_of(plan.env, number_rows(plan.rows), arguments.state_columns, plan.model.base_url)
-    return AttemptStore(path, identity, settings)
+    return AttemptStore(path, identity, replace(settings, details={**settings.details, **_besides(plan)}))
+
+
+def _besides(plan: Plan) -> dict[str, str]:
+    """What metadata tells of a run that was played on somebody's server, or that repeats another one."""
+    server = plan.arguments.server
+    told = {"server_url": shown_url(server.rstrip("/")) if server else "", "replayed": plan.model.recording}
+    return {name: value for name, value in told.items() if value}
 
 
 @dataclass(slots=True)
@@ -249,6 +267,7 @@ def _report(plan: Plan, runner: Runner, results: Path | None) -> None:
     described = {
         **plan.identity.to_dict(),
         "base_url": plan.model.base_url,
+        **_besides(plan),
         "num_examples": plan.num_examples,
         "rollouts_per_example": plan.rollouts_per_example,
         **summarize(outputs, plan.rollouts_per_example, plan.env.pass_threshold),
@@ -256,7 +275,8 @@ def _report(plan: Plan, runner: Runner, results: Path | None) -> None:
     if plan.arguments.output == "json":
         print(json.dumps(as_data(outputs, described, results, len(plan.rows)), ensure_ascii=False, indent=2))
     else:
-        print(render(outputs, described, results, len(plan.rows), str(plan.origin)), flush=True)
+        where = f"{plan.origin} on {described['server_url']}" if "server_url" in described else str(plan.origin)
+        print(render(outputs, described, results, len(plan.rows), where), flush=True)
 
 
 def _interrupted(runner: Runner, results: Path | None) -> str:

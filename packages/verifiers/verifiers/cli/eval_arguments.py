@@ -15,6 +15,15 @@ examples:
   {prog} reverse-text -m baseline/echo           no model, no key: an offline baseline
   {prog} reverse-text -m gpt-4.1-mini -n 10      the OpenAI API, with OPENAI_API_KEY
   {prog} reverse-text -m qwen -b http://localhost:8000/v1
+  {prog} my-env -m baseline/replay:outputs/evals/my-env--qwen/1a2b3c4d
+  {prog} my-env -m baseline/random --server http://127.0.0.1:8000
+
+baselines, which need no model, no key and no network:
+  baseline/random         a valid action or tool call, drawn by seed and turn: a run repeats exactly
+  baseline/first          the first valid action every time; a tool is called ten times at most
+  baseline/echo           the last message back, or in the first string of an action or tool call
+  baseline/replay:FILE    what an earlier run said: its folder, results.jsonl or attempts.jsonl, or lines of one's
+                          own, {{"seed": 3, "actions": [{{"move": "up"}}, {{"tool": "echo", "arguments": {{}}}}]}}
 """
 
 
@@ -25,6 +34,7 @@ class Arguments:
     env_id: str
     env_args: dict[str, Any]
     env_dir_path: str
+    server: str | None
     endpoints_path: str
     model: str
     api_key_var: str | None
@@ -103,12 +113,17 @@ def parser(prog: str) -> argparse.ArgumentParser:
     add("env_id", metavar="ENV", help="environment: my-env, or owner/my-env[@VERSION] when it is installed")
     add("-a", "--env-args", type=_object, default={}, metavar="JSON", help="arguments of load_environment")
     add("--env-dir-path", default="./environments", metavar="DIR", help="where local environments lie (./environments)")
+    add(
+        "--server",
+        metavar="URL",
+        help="play on this OpenEnv server, which already runs; no Hub, no image (the environment's image)",
+    )
     group = made.add_argument_group("model").add_argument
     group(
         "-m",
         "--model",
         default=DEFAULT_MODEL,
-        help=f"registry entry, baseline/random, baseline/echo, or a model ({DEFAULT_MODEL})",
+        help=f"registry entry, a model, or a baseline, see below ({DEFAULT_MODEL})",
     )
     group("-b", "--api-base-url", "--base-url", dest="base_url", metavar="URL", help="an OpenAI-compatible server")
     group("-k", "--api-key-var", metavar="NAME", help="environment variable that holds the key")
@@ -174,6 +189,7 @@ def parse(argv: Sequence[str] | None, prog: str) -> Arguments:
         env_id=given.env_id,
         env_args=given.env_args,
         env_dir_path=given.env_dir_path,
+        server=given.server,
         endpoints_path=given.endpoints_path,
         model=given.model,
         api_key_var=given.api_key_var,

@@ -10,6 +10,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +18,8 @@ from urllib.parse import urlsplit
 from verifiers.clients.client import Client
 from verifiers.clients.openai_chat import shown_url
 from verifiers.evaluation.policies import POLICIES, PREFIX
+from verifiers.evaluation.recordings import RecordingError, read_recordings
+from verifiers.evaluation.replay import REPLAY, ReplayPolicy
 from verifiers.types import ClientConfig
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -33,12 +36,13 @@ class ModelNotResolved(ValueError):
 class ResolvedModel:
     """The name to send, and what to send it to: a ClientConfig, or a policy.
 
-    `base_url` is the address without anything secret in it, "" for a policy.
+    `base_url` is the address without anything secret in it, "" for a policy. `recording` is the file that is replayed.
     """
 
     model: str
     client: Client | ClientConfig
     base_url: str = ""
+    recording: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ def _endpoint(table: Any, place: str) -> Endpoint:
     kind = table.get("type", table.get("api_client_type", "openai_chat_completions"))
     if kind != "openai_chat_completions":
         raise ModelNotResolved(f"{place} has type {kind!r}; this version speaks openai_chat_completions.")
-    _check_address(url, f"The `url` of {place}")
+    check_address(url, f"The `url` of {place}")
     headers: dict[str, str] = {}
     for name in ("headers", "extra_headers"):
         given = table.get(name, {})
@@ -112,14 +116,12 @@ def resolve_model(
     """Who answers for `name`. Raises ModelNotResolved with a sentence that says the ways out."""
     environ = os.environ if environ is None else environ
     if base_url:
-        _check_address(base_url, "-b")
+        check_address(base_url, "-b")
     registry = {} if base_url and api_key_var else read_registry(endpoints_path)
     if name in registry:
         return _from_registry(registry[name], base_url, api_key_var, headers, environ, endpoints_path)
     if name.startswith(PREFIX):
-        if name not in POLICIES:
-            raise ModelNotResolved(f"There is no policy {name!r}; there are {' and '.join(POLICIES)}.")
-        return ResolvedModel(name, POLICIES[name]())
+        return _baseline(name)
     url = base_url or environ.get("OPENAI_BASE_URL")
     if not url and not environ.get(api_key_var or OPENAI_KEY):
         raise ModelNotResolved(
@@ -127,7 +129,7 @@ def resolve_model(
             f"-b URL or OPENAI_BASE_URL, add {name!r} to {endpoints_path}, or try without a model: -m baseline/random."
         )
     url = url or OPENAI_URL
-    _check_address(url, "OPENAI_BASE_URL")
+    check_address(url, "OPENAI_BASE_URL")
     if _host(url) == _host(OPENAI_URL):
         owner, _, plain = name.rpartition("/")
         if owner not in ("", "openai"):
@@ -140,6 +142,25 @@ def resolve_model(
         api_key_var=_key_variable(api_key_var, url, environ), api_base_url=url, extra_headers=dict(headers or {})
     )
     return ResolvedModel(name, config, shown_url(url))
+
+
+def _baseline(name: str) -> ResolvedModel:
+    if name in POLICIES:
+        return ResolvedModel(name, POLICIES[name]())
+    plain, _, file = name.partition(":")
+    if plain == REPLAY:
+        if not file:
+            raise ModelNotResolved(f"{REPLAY} needs what to replay, the results of a run: -m {REPLAY}:FILE.")
+        try:
+            recordings = read_recordings(file)
+        except RecordingError as error:
+            raise ModelNotResolved(str(error)) from None
+        return ResolvedModel(f"{REPLAY}:{recordings.label}", ReplayPolicy(recordings), recording=str(recordings.path))
+    near = get_close_matches(
+        plain.removeprefix(PREFIX), [known.removeprefix(PREFIX) for known in (*POLICIES, REPLAY)], 1
+    )
+    meant = f" Did you mean {PREFIX}{near[0]}?" if near else ""
+    raise ModelNotResolved(f"There is no policy {name!r}.{meant} There are {', '.join(POLICIES)} and {REPLAY}:FILE.")
 
 
 def _from_registry(
@@ -175,7 +196,7 @@ def _key_variable(name: str | None, url: str, environ: Mapping[str, str]) -> str
     return name or OPENAI_KEY
 
 
-def _check_address(url: str, place: str) -> None:
+def check_address(url: str, place: str, example: str = "http://localhost:8000/v1") -> None:
     """Raises ModelNotResolved when `url`, given at `place`, is no http address. Keys in it are not repeated."""
     try:
         parts = urlsplit(url)
@@ -184,7 +205,7 @@ def _check_address(url: str, place: str) -> None:
         usable = False
     if not usable:
         raise ModelNotResolved(
-            f"{place} must be an address such as http://localhost:8000/v1, not {url.rpartition('@')[2].split('?')[0]!r}."
+            f"{place} must be an address such as {example}, not {url.rpartition('@')[2].split('?')[0]!r}."
         )
 
 

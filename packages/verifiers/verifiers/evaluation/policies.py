@@ -1,7 +1,8 @@
 """Offline baselines: policies that answer without a model, so that an environment can be tried with no key and no
 network.
 
-`baseline/random` samples a valid action or tool call; `baseline/echo` says the last user message back. Their random
+`baseline/random` samples a valid action or tool call, `baseline/first` always takes the first one, `baseline/echo` says
+the last user message back; `baseline/replay:FILE` (verifiers.evaluation.replay) says what an earlier run said. Random
 numbers come from (episode seed, rollout index, turn): a run repeats exactly, and two rollouts of one example differ.
 """
 
@@ -16,18 +17,18 @@ from typing import Any
 
 from verifiers.clients.client import Client
 from verifiers.types import AssistantMessage, Messages, Response, State, Tool, ToolCall, Usage
-from verifiers.utils.json_schema import echo, sample
+from verifiers.utils.json_schema import echo, first, sample
 from verifiers.utils.message_utils import content_text, last_text
 
 PREFIX = "baseline/"
 _GIVES_UP = 0.25
 """How likely a random tool user stops after a tool has answered; episodes that never say done end all the same."""
+FIRST_CALLS = 10
+"""How often `baseline/first` calls its tool in an episode that does not end by itself."""
 
 
-class Policy(Client):
-    """A client that thinks for itself. It sees the conversation, the tools, and the action schema of an OpenEnv
-    episode.
-    """
+class Offline(Client):
+    """A client that thinks for itself instead of asking an endpoint."""
 
     def setup_client(self, client_or_config: Any) -> None:
         return None
@@ -47,17 +48,11 @@ class Policy(Client):
         state: State | None = None,
         **_: Any,
     ) -> AssistantMessage:
-        given = state if state is not None else State()
-        seed = (given.get("info") or {}).get("seed", given.get("example_id", 0))
-        turn = len(given.get("trajectory") or ())
-        rng = Random(f"{seed}:{given.get('rollout_index', 0)}:{turn}")
-        return self.answer(prompt, tools or [], given.get("openenv_action_schema"), rng)
+        return self.move(prompt, tools or [], state if state is not None else State())
 
     @abstractmethod
-    def answer(
-        self, prompt: Messages, tools: Sequence[Tool], action_schema: Mapping[str, Any] | None, rng: Random
-    ) -> AssistantMessage:
-        """The policy's move."""
+    def move(self, prompt: Messages, tools: Sequence[Tool], state: State) -> AssistantMessage:
+        """What is said in this turn of the rollout `state`."""
 
     async def raise_from_native_response(self, response: AssistantMessage) -> None:
         return None
@@ -68,6 +63,22 @@ class Policy(Client):
 
     async def close(self) -> None:
         return None
+
+
+class Policy(Offline):
+    """Sees the conversation, the tools, and the action schema of an OpenEnv episode."""
+
+    def move(self, prompt: Messages, tools: Sequence[Tool], state: State) -> AssistantMessage:
+        seed = (state.get("info") or {}).get("seed", state.get("example_id", 0))
+        turn = len(state.get("trajectory") or ())
+        rng = Random(f"{seed}:{state.get('rollout_index', 0)}:{turn}")
+        return self.answer(prompt, tools, state.get("openenv_action_schema"), rng)
+
+    @abstractmethod
+    def answer(
+        self, prompt: Messages, tools: Sequence[Tool], action_schema: Mapping[str, Any] | None, rng: Random
+    ) -> AssistantMessage:
+        """The policy's move. Raises ValueError when there is none."""
 
 
 class RandomPolicy(Policy):
@@ -89,6 +100,23 @@ class RandomPolicy(Policy):
         return AssistantMessage(" ".join(rng.choice(words or ["hello"]) for _ in range(rng.randint(1, 8))))
 
 
+class FirstPolicy(Policy):
+    """The same move every time. Tools: calls the first one with its first arguments until it has been answered
+    FIRST_CALLS times. Otherwise the first action, or the first word.
+    """
+
+    def answer(
+        self, prompt: Messages, tools: Sequence[Tool], action_schema: Mapping[str, Any] | None, rng: Random
+    ) -> AssistantMessage:
+        if tools:
+            if sum(message.get("role") == "tool" for message in prompt) >= FIRST_CALLS:
+                return AssistantMessage("I am done.")
+            return _call(tools[0], first(tools[0].parameters), rng)
+        if action_schema:
+            return AssistantMessage(json.dumps(first(action_schema)))
+        return AssistantMessage((_words(prompt) or ["hello"])[0])
+
+
 class EchoPolicy(Policy):
     """Tools: calls the first with the last user message in its first string, then repeats its answer. Otherwise an
     action with it, or it alone.
@@ -107,7 +135,11 @@ class EchoPolicy(Policy):
         return AssistantMessage(text)
 
 
-POLICIES: dict[str, type[Policy]] = {"baseline/random": RandomPolicy, "baseline/echo": EchoPolicy}
+POLICIES: dict[str, type[Policy]] = {
+    "baseline/random": RandomPolicy,
+    "baseline/first": FirstPolicy,
+    "baseline/echo": EchoPolicy,
+}
 
 
 def _answered_by_tool(prompt: Messages) -> bool:
