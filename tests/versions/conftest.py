@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -16,8 +17,11 @@ from typing import Any
 
 import pytest
 
+import verifiers as vf
 from prime_core.uv import run_uv, uv_environment
 from tests.openenv.conftest import ChildSource, wait_healthy
+from verifiers.envs.integrations.openenv_env import OpenEnvEnv
+from verifiers.evaluation.policies import Policy
 
 HERE = Path(__file__).resolve().parent
 ENVIRONMENTS = HERE.parents[1] / "environments"
@@ -125,3 +129,56 @@ def shared(_sources: Sources) -> Callable[..., str]:
 def version(request: pytest.FixtureRequest) -> str:
     """Every version in turn."""
     return request.param
+
+
+class Script(Policy):
+    """A model that says what it is told to, turn by turn: text, or (tool, arguments) pairs. `asked` holds the prompts."""
+
+    def __init__(self, *turns: Any) -> None:
+        super().__init__()
+        self.turns = turns
+        self.asked: list[Any] = []
+
+    def answer(self, prompt, tools, action_schema, rng) -> vf.AssistantMessage:
+        turn = self.turns[len(self.asked) % len(self.turns)]
+        self.asked.append(list(prompt))
+        if isinstance(turn, dict):
+            return vf.AssistantMessage(json.dumps(turn))
+        if isinstance(turn, str):
+            return vf.AssistantMessage(turn)
+        calls = [vf.ToolCall(f"call_{at}", name, json.dumps(given)) for at, (name, given) in enumerate(turn)]
+        return vf.AssistantMessage(None, tool_calls=calls)
+
+
+async def play(env: vf.Environment, client: Policy, seed: int | None = 1, **row: Any) -> vf.State:
+    """One scored rollout of an episode with this seed."""
+    info = {} if seed is None else {"seed": seed}
+    state = await env.rollout({"info": info, "example_id": 0, "prompt": [], **row}, client, "scripted")
+    await env.score([state])
+    return state
+
+
+def as_text(observation, **kwargs):
+    return [{"role": "user", "content": json.dumps(observation)}]
+
+
+@pytest.fixture
+async def environment(shared, sources):
+    """`environment("0.3.0", "bench:app", …)`: an OpenEnvEnv on the shared server; with `alone` on servers of its own,
+    `env.source`."""
+    made: list[OpenEnvEnv] = []
+
+    def make(version: str, app: str, *, alone: dict[str, str] | None = None, **options: Any) -> OpenEnvEnv:
+        url = shared(version, app) if alone is None else None
+        options = {"prompt_renderer": as_text, "server_url": url or "http://127.0.0.1:9", **options}
+        env = OpenEnvEnv(**options)
+        if alone is not None:
+            source = sources(version, app, **alone)
+            env.server_source = lambda: source
+            env.source = source
+        made.append(env)
+        return env
+
+    yield make
+    for env in made:
+        await env._teardown()
