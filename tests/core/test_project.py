@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from prime_core.errors import ProjectError
-from prime_core.project import default_start_command, detect_contract, has_project, read_project
+from prime_core.project import contract_place, default_start_command, detect_contract, has_project, read_project
 from tests.core.support import write_files
 
 SEED_DOCKERFILE = """\
@@ -139,6 +139,125 @@ def test_the_app_of_the_command_is_found(tmp_path: Path):
 )
 def test_the_contract_is_read_from_the_source(tmp_path: Path, source: str, contract: str):
     assert detect_contract(read_project(server_layout(tmp_path, source))) == contract
+
+
+MODELS = """\
+from openenv.core.env_server.types import Action, CallToolAction, Observation
+class Move(Action):
+    where: str
+class Seen(Observation):
+    board: str
+class Say(CallToolAction):
+    pass
+class Louder(Say):
+    pass
+class Own(Action):
+    tool_name: str
+    arguments: dict
+"""
+MAKE = "from openenv.core.env_server.http_server import create_app as make\n"
+
+
+@pytest.mark.parametrize(
+    ("imports", "contract"),
+    [
+        ("from models import Louder as A", "mcp"),
+        ("from models import Own as A", "mcp"),
+        ("from models import Move as A", "gym"),
+        ("from ..models import Louder as A", "mcp"),
+        ("from my_env.models import Louder as A", "mcp"),
+        ("from my_env.models import Move as A", "gym"),
+        ("from openenv_core import CallToolAction as A", "mcp"),
+        ("import models\nA = models.Louder", "mcp"),
+        ("import my_env.models as m\nA = m.Own", "mcp"),
+        ("from models import *\nA = Louder", "mcp"),
+        ("from shared import A", "mcp"),
+        ("try:\n    from ..models import Louder as A\nexcept ImportError:\n    from models import Louder as A", "mcp"),
+        ("from nowhere import A", "gym"),
+    ],
+)
+@pytest.mark.parametrize("call", ["make(Env, A, Seen)", "make(env=Env, observation_cls=Seen, action_cls=A)"])
+def test_action_classes_are_followed_through_the_project(tmp_path: Path, imports: str, contract: str, call: str):
+    server_layout(tmp_path, f"{MAKE}{imports}\ndef build():\n    return {call}\napp = build()\n")
+    write_files(tmp_path, {"models.py": MODELS, "shared/__init__.py": "from .inner import A\n"})
+    write_files(tmp_path, {"shared/inner.py": "from models import Louder as A\nfrom . import A as again\n"})
+    assert detect_contract(read_project(tmp_path)) == contract
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "from openenv_core.env_server import create_fastapi_app\napp = create_fastapi_app(Env(), CallToolAction, Seen)",
+        "from openenv.core.env_server import create_web_interface_app as web\napp = web(Env(), CallToolAction, Seen)",
+        "import openenv.core.env_server.http_server as h\napp = h.create_app(Env, h.CallToolAction, h.Seen)",
+        "server = HTTPEnvServer(env=Env, action_cls=CallToolAction, observation_cls=Seen)\nserver.register_routes(app)",
+    ],
+)
+def test_every_factory_is_known(tmp_path: Path, made: str):
+    assert detect_contract(read_project(server_layout(tmp_path, made))) == "mcp"
+    plain = made.replace("CallToolAction", "Move")
+    assert detect_contract(read_project(server_layout(tmp_path, plain))) == "gym"
+
+
+CALL_MODELS = """\
+from pydantic import BaseModel
+class Call(BaseModel):
+    tool_name: str
+    arguments: dict = {}
+class Request(BaseModel):
+    action: "Call"
+class Plain(BaseModel):
+    move: str
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "contract"),
+    [
+        ('from models import Call\n@app.post("/step")\ndef step(body: Call): return play(body)', "mcp"),
+        ('from models import Request\n@app.post("/step")\ndef step(body: Request): return play(body)', "mcp"),
+        ('from models import Call, Plain\n@app.post("/step")\ndef step(body: Plain | Call): return play(body)', "mcp"),
+        ('from models import Plain\n@app.post("/step")\ndef step(body: Plain): return play(body)', "gym"),
+        ('from models import Plain\ndef create_app(): ...\napp = create_app()\n@app.post("/step")\ndef step(b: Plain): ...', "gym"),
+        ('from handlers import step\napp.add_api_route("/step", step, methods=["POST"])', "mcp"),
+        ('from routes import router\napp.include_router(router)', "mcp"),
+        ('from routes import app', "mcp"),
+        ('from fastmcp import tools\napp.mount("/mcp", tools)', "mcp"),
+        ('routes = [Route("/step", step, methods=["POST"]), Route("/mcp", mcp, methods=["POST"])]', "mcp"),
+        ('routes = [Route("/step", step, methods=["POST"]), Route("/mcp", page, methods=["GET"])]', "gym"),
+    ],
+)  # fmt: skip
+def test_plain_servers_are_followed_through_the_project(tmp_path: Path, source: str, contract: str):
+    flat(tmp_path, source)
+    handlers = "from models import Call\ndef step(call: Call): return play(call)\n"
+    routes = 'from models import Call\n@router.post("/step/")\nasync def step(call: Call): return play(call)\n'
+    write_files(tmp_path, {"models.py": CALL_MODELS, "handlers.py": handlers, "routes.py": routes})
+    assert detect_contract(read_project(tmp_path)) == contract
+
+
+def test_an_app_in_another_module_than_usual(tmp_path: Path):
+    server_layout(tmp_path, "", YAML.replace("server.app:app", "game.main:api"))
+    write_files(tmp_path, {"game/main.py": "from game.build import api\n"})
+    write_files(
+        tmp_path, {"game/build.py": "from openenv.core import create_app\napi = create_app(Env, CallToolAction, Seen)"}
+    )
+    project = read_project(tmp_path)
+    assert detect_contract(project) == "mcp" and contract_place(project) == "game/main.py"
+
+
+def test_files_that_cannot_be_read_are_somebody_elses(tmp_path: Path):
+    flat(tmp_path, "from broken import Action\nfrom nowhere.at_all import *\napp = create_app(Env, Action, Seen)\n")
+    write_files(tmp_path, {"broken.py": "def (:\n"})
+    assert detect_contract(read_project(tmp_path)) == "gym"
+    flat(tmp_path, "import a\nfrom a import X\napp = create_app(Env, X, Seen)\n")
+    write_files(tmp_path, {"a.py": "from b import X\n", "b.py": "from a import X\nclass Y(Y): ...\n"})
+    assert detect_contract(read_project(tmp_path)) == "gym", "round in a circle"
+
+
+def test_where_a_contract_was_read(tmp_path: Path):
+    assert contract_place(read_project(flat(tmp_path))) == "server.py"
+    write_files(tmp_path, {"openenv.yaml": "spec_version: 1\n# contract: gym\ncontract: mcp\n"})
+    assert contract_place(read_project(tmp_path)) == "openenv.yaml, line 3"
 
 
 def test_a_contract_that_is_declared_counts(tmp_path: Path):

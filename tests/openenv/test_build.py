@@ -196,11 +196,6 @@ def test_a_generated_environment_builds_and_scores(machine, game):
         ("healthless-game", {"server": ("/health", "/healthz")}, "HTTP 404 from /health"),
         ("crash-game", {"server": ("GUESSES = 7", "raise SystemExit('no dice')")}, "exited on start"),
         ("schema-game", {"server": ("Action.model_json_schema()", '{"type": "text"}')}, "action.type is 'text'"),
-        (
-            "contract-game",
-            {"server": ("Action.model_json_schema()", '{"properties": {"tool_name": {}, "arguments": {}}}')},
-            "server.py reads as 'gym', but the running server's action schema has tool_name and arguments",
-        ),
     ],
 )
 def test_a_server_that_is_not_as_it_must_be(machine, game, name, changes, sentence):
@@ -218,6 +213,25 @@ def test_the_running_server_tells_what_its_source_does_not(machine, game):
     folder = game("quiet-game", server=('@app.post("/step")', '@getattr(app, "post")("/step")'))
     assert "contract gym" in machine.run("vf-build", "quiet-game").stderr
     assert json.loads((folder / "proj" / ".build.json").read_text())["contract"] == "gym"
+
+
+@pytest.mark.index
+def test_the_running_server_has_the_last_word_on_the_contract(machine, game):
+    folder = game(
+        "contract-game",
+        server=("Action.model_json_schema()", '{"properties": {"tool_name": {}, "arguments": {}}}'),
+    )
+    manifest = folder / "proj" / ".build.json"
+    done = machine.run("vf-build", "contract-game")
+    assert "contract mcp\nWarning: OpenEnv contract mismatch: server.py reads as 'gym', but the running " in done.stderr
+    assert json.loads(manifest.read_text())["contract"] == "mcp" and "Warning" not in done.stdout
+    (folder / "proj" / "openenv.yaml").write_text("spec_version: 1\ncontract: gym\n")
+    done = machine.run("vf-build", "contract-game")
+    assert "Warning: OpenEnv contract mismatch: openenv.yaml, line 2 reads as 'gym', but" in done.stderr
+    assert "Correct that line." in done.stderr
+    assert json.loads(manifest.read_text())["contract"] == "mcp"
+    (folder / "proj" / "openenv.yaml").write_text("contract: mcp\n")
+    assert "Warning" not in machine.run("vf-build", "contract-game").stderr
 
 
 @pytest.mark.index

@@ -40,7 +40,9 @@ def broken(serve, monkeypatch):
     return make
 
 
-async def looked_at(source, contract: str = "gym", port: int | None = None, startup_timeout: float = 20.0):
+async def looked_at(
+    source, contract: str | None = "gym", port: int | None = None, startup_timeout: float = 20.0, place="server.py"
+):
     """Check it on the port that it was started on, which only the running child knows."""
     child = await source.start()
 
@@ -54,9 +56,7 @@ async def looked_at(source, contract: str = "gym", port: int | None = None, star
             return None
 
     number = port or int(child.url.rpartition(":")[2])
-    return await check_server(
-        Started(), contract=contract, port=number, startup_timeout=startup_timeout, app="server.py"
-    )
+    return await check_server(Started(), contract=contract, port=number, startup_timeout=startup_timeout, place=place)
 
 
 @pytest.mark.parametrize(("server", "contract"), [("seed_gym", "gym"), ("seed_mcp", "mcp"), ("counter", "gym")])
@@ -94,13 +94,13 @@ def test_what_a_start_command_binds_to(command, host):
 
 
 async def test_another_port(broken):
-    error = await failure(broken(), port=8000, startup_timeout=1.0)
+    error = await failure(broken(), port=8000)
     assert "The server listens on port " in str(error) and "not on port 8000" in str(error)
     assert "openenv.yaml" in str(error.hint)
 
 
 async def test_no_health_route(broken):
-    error = await failure(broken(HEALTH="/healthz"), startup_timeout=2.5)
+    error = await failure(broken(HEALTH="/healthz"), startup_timeout=6.0)
     assert "The server answers, but with HTTP 404 from /health" in str(error) and "GET /health" in str(error.hint)
 
 
@@ -123,11 +123,20 @@ async def test_no_schema_and_a_schema_that_is_none(broken):
 
 
 @pytest.mark.parametrize(("server", "contract"), [("seed_gym", "mcp"), ("seed_mcp", "gym")])
-async def test_the_contract_is_another_one(serve, server, contract):
-    error = await failure(serve(server, command=everywhere()), contract=contract)
+async def test_the_running_server_has_the_last_word_on_the_contract(serve, server, contract):
     other = "gym" if contract == "mcp" else "mcp"
-    assert str(error).startswith(f"OpenEnv contract mismatch: server.py reads as '{contract}', but the running server")
-    assert f"contract: {other}" in str(error.hint)
+    checked = await looked_at(serve(server, command=everywhere()), contract)
+    has = "has no" if contract == "mcp" else "has"
+    assert checked.contract == other and checked.mismatch == (
+        f"OpenEnv contract mismatch: server.py reads as '{contract}', but the running server's action schema {has} "
+        f"tool_name and arguments, which is '{other}'. The running server counts: .build.json says '{other}'. "
+        f"Correct it, or write 'contract: {other}' into proj/openenv.yaml."
+    )
+    line = await looked_at(serve(server, command=everywhere()), contract, place="openenv.yaml, line 7")
+    assert f"openenv.yaml, line 7 reads as '{contract}'" in str(line.mismatch)
+    assert str(line.mismatch).endswith(f".build.json says '{other}'. Correct that line.")
+    for agreed in (None, other):
+        assert (await looked_at(serve(server, command=everywhere()), agreed)).mismatch is None
 
 
 @pytest.mark.parametrize(

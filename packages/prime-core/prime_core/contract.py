@@ -1,8 +1,9 @@
 """Which contract an OpenEnv server speaks, read from its source without running it.
 
-openenv-core servers are made by `create_app` or `create_fastapi_app`, given the action and observation classes: the
-MCP ones are CallToolAction and CallToolObservation. Plain FastAPI servers (the form the seed shows) are MCP when they
-answer POST /mcp or read `tool_name` in /step.
+openenv-core servers are made by one of FACTORIES, given the action and observation classes: the MCP ones are
+CallToolAction and CallToolObservation, or have `tool_name` and `arguments` of their own. Plain FastAPI servers (the form
+the seed shows) are MCP when they answer POST /mcp, or take `tool_name` in /step. Names are followed through the files of
+the project. The running server has the last word: what is read here is checked against its /schema.
 """
 
 from __future__ import annotations
@@ -11,26 +12,33 @@ import ast
 from pathlib import Path
 
 from prime_core.errors import ProjectError
+from prime_core.sources import Source, Sources
 
-FACTORIES = frozenset({"create_app", "create_fastapi_app"})
-MCP_CLASSES = frozenset({"CallToolAction", "CallToolObservation"})
+FACTORIES = frozenset({"create_app", "create_fastapi_app", "create_web_interface_app", "HTTPEnvServer"})
+MCP_CLASSES = frozenset({"CallToolAction", "CallToolObservation", "ListToolsAction", "ListToolsObservation"})
+CALL = frozenset({"tool_name", "arguments"})
+Handler = tuple[Source, ast.AST]
 
 
-def detect(app_file: Path) -> str:
-    """`gym` or `mcp`. Raises ProjectError when the file cannot be parsed or shows neither kind of server."""
-    try:
-        tree = ast.parse(app_file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProjectError(f"{app_file} cannot be read: {error}.") from None
-    except SyntaxError as error:
-        raise ProjectError(f"{app_file}, line {error.lineno}: {error.msg}.") from None
-    origins = _origins(tree)
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and origins(_name(node.func)) & FACTORIES]
-    if calls:
-        given = [argument for call in calls for argument in (*call.args, *(item.value for item in call.keywords))]
-        return "mcp" if any(origins(_name(argument)) & MCP_CLASSES for argument in given) else "gym"
-    routes = _post_routes(tree)
-    if "/mcp" in routes or any(_mentions(function, "tool_name") for function in routes.get("/step", [])):
+def detect(app_file: Path, root: Path | None = None) -> str:
+    """`gym` or `mcp`; `root` is the project's folder (default: the file's). Raises ProjectError when the file cannot be
+    parsed or shows neither kind of server.
+    """
+    sources = Sources(root or app_file.parent)
+    reachable = sources.reachable(sources.open(app_file))
+    for source in reachable:
+        calls = [
+            node
+            for node in ast.walk(source.tree)
+            if isinstance(node, ast.Call) and sources.names(source, node.func) & FACTORIES
+        ]
+        if calls:
+            return "mcp" if any(_given_tools(sources, source, call) for call in calls) else "gym"
+    routes: dict[str, list[Handler]] = {}
+    for source in reachable:
+        for path, handler in _post_routes(sources, source):
+            routes.setdefault(path, []).append(handler)
+    if "/mcp" in routes or any(_takes_tools(sources, *handler) for handler in routes.get("/step", [])):
         return "mcp"
     if "/step" in routes:
         return "gym"
@@ -41,58 +49,62 @@ def detect(app_file: Path) -> str:
     )
 
 
-def _name(node: ast.AST) -> str | None:
-    if isinstance(node, ast.Attribute):
-        return node.attr
-    return node.id if isinstance(node, ast.Name) else None
+def _given_tools(sources: Sources, source: Source, call: ast.Call) -> bool:
+    """Whether a factory is given the classes of tool calls."""
+    given = [*call.args, *(item.value for item in call.keywords)]
+    action = next((item.value for item in call.keywords if item.arg == "action_cls"), None)
+    action = action or (call.args[1] if len(call.args) > 1 else None)
+    return any(sources.names(source, argument) & MCP_CLASSES for argument in given) or _is_call(sources, source, action)
 
 
-class _origins:
-    """What a name of this file may stand for: itself, what it was imported as, and the classes it derives from."""
-
-    def __init__(self, tree: ast.AST) -> None:
-        self._parents: dict[str, set[str]] = {}
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom):
-                for alias in node.names:
-                    self._parents.setdefault(alias.asname or alias.name, set()).add(alias.name)
-            elif isinstance(node, ast.ClassDef):
-                bases = {name for base in node.bases if (name := _name(base))}
-                self._parents.setdefault(node.name, set()).update(bases)
-            elif isinstance(node, ast.Assign) and (value := _name(node.value)):
-                for target in node.targets:
-                    if name := _name(target):
-                        self._parents.setdefault(name, set()).add(value)
-
-    def __call__(self, name: str | None) -> set[str]:
-        found: set[str] = set()
-        left = [name] if name else []
-        while left:
-            current = left.pop()
-            if current not in found:
-                found.add(current)
-                left.extend(self._parents.get(current, ()))
-        return found
+def _is_call(sources: Sources, source: Source, node: ast.AST | None, depth: int = 0) -> bool:
+    """Whether a class has the fields of a tool call, or a field whose class has."""
+    if isinstance(node, ast.BinOp):  # A | B
+        return _is_call(sources, source, node.left, depth) or _is_call(sources, source, node.right, depth)
+    fields = sources.fields(source, node)
+    if fields.keys() >= CALL or sources.names(source, node) & MCP_CLASSES:
+        return True
+    return depth < 2 and any(_is_call(sources, place, part, depth + 1) for place, part in fields.values())
 
 
-def _post_routes(tree: ast.AST) -> dict[str, list[ast.AST]]:
-    """Path → functions, of `@anything.post("/path")` and `@anything.api_route("/path", methods=["POST"])`."""
-    routes: dict[str, list[ast.AST]] = {}
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        for decorator in node.decorator_list:
-            if not isinstance(decorator, ast.Call) or not isinstance(decorator.func, ast.Attribute):
-                continue
-            posts = decorator.func.attr == "post" or (
-                decorator.func.attr in ("api_route", "route")
-                and any(_mentions(item.value, "POST") for item in decorator.keywords)
-            )
-            paths = [*decorator.args[:1], *(item.value for item in decorator.keywords if item.arg == "path")]
-            for path in paths:
-                if posts and isinstance(path, ast.Constant) and isinstance(path.value, str):
-                    routes.setdefault(path.value.rstrip("/"), []).append(node)
-    return routes
+def _takes_tools(sources: Sources, source: Source, handler: ast.AST) -> bool:
+    """Whether a function reads `tool_name`, or takes something that has it."""
+    if _mentions(handler, "tool_name"):
+        return True
+    if not isinstance(handler, ast.FunctionDef | ast.AsyncFunctionDef):
+        return False
+    arguments = (*handler.args.posonlyargs, *handler.args.args, *handler.args.kwonlyargs)
+    return any(_is_call(sources, source, argument.annotation) for argument in arguments)
+
+
+def _post_routes(sources: Sources, source: Source) -> list[tuple[str, Handler]]:
+    """(path, function) of `@anything.post("/path")`, `@anything.api_route("/path", methods=["POST"])`, and the calls
+    `add_api_route("/path", function)`, `Route("/path", function)` and `mount("/path", app)`.
+    """
+    found: list[tuple[str, Handler]] = []
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            for decorator in node.decorator_list:
+                if isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Attribute):
+                    name = decorator.func.attr
+                    if name == "post" or (name in ("api_route", "route") and _posts(decorator)):
+                        found += [(path, (source, node)) for path in _paths(decorator)]
+        elif isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if name == "mount" or (name in ("add_api_route", "add_route", "Route", "APIRoute") and _posts(node)):
+                handler = sources.function(source, node.args[1]) if len(node.args) > 1 else None
+                found += [(path, handler or (source, node)) for path in _paths(node)]
+    return found
+
+
+def _paths(call: ast.Call) -> list[str]:
+    given = [*call.args[:1], *(item.value for item in call.keywords if item.arg == "path")]
+    return [item.value.rstrip("/") for item in given if isinstance(item, ast.Constant) and isinstance(item.value, str)]
+
+
+def _posts(call: ast.Call) -> bool:
+    """Whether the methods that a route names include POST."""
+    return any(item.arg == "methods" and _mentions(item.value, "POST") for item in call.keywords)
 
 
 def _mentions(node: ast.AST, text: str) -> bool:

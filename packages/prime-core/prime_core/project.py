@@ -173,7 +173,18 @@ def detect_contract(project: OpenEnvProject) -> str:
     """`gym` or `mcp`: what the project declares, else what its app's source shows. Raises ProjectError when neither
     tells.
     """
-    return project.contract or detect(project.app_file)
+    return project.contract or detect(project.app_file, project.root)
+
+
+def contract_place(project: OpenEnvProject) -> str:
+    """Where the contract was read: `openenv.yaml, line 7`, or the app's file."""
+    if project.contract is None:
+        return project.app_file.relative_to(project.root).as_posix()
+    lines = (project.root / "openenv.yaml").read_text(encoding="utf-8").splitlines()
+    number = next(
+        (number for number, line in enumerate(lines, 1) if re.match(r"\s*[\"']?contract[\"']?\s*:", line)), None
+    )
+    return "openenv.yaml" if number is None else f"openenv.yaml, line {number}"
 
 
 def default_start_command(project: OpenEnvProject) -> str:

@@ -200,11 +200,11 @@ def _check(
     project: OpenEnvProject, manifest: Manifest, contract: str | None, startup_timeout: float, verbose: bool
 ) -> Manifest:
     """Start the image once; the manifest with the contract that its server speaks."""
+    from prime_core.project import contract_place
     from verifiers.openenv.check import CheckFailed, check_server
     from verifiers.openenv.sandbox import SandboxSource
 
     print("Starting the image once to see that its server answers", file=sys.stderr, flush=True)
-    app = project.app_file.relative_to(project.root).as_posix()
     try:
         checked = asyncio.run(
             check_server(
@@ -213,7 +213,7 @@ def _check(
                 port=manifest.port,
                 start_command=manifest.start_command,
                 startup_timeout=startup_timeout,
-                app=app,
+                place=contract_place(project),
             )
         )
     except CheckFailed as failed:
@@ -221,6 +221,8 @@ def _check(
             print(f"The server's log:\n{failed.log.rstrip()}", file=sys.stderr)
         raise
     print(f"Healthy after {checked.seconds:.1f} s; contract {checked.contract}", file=sys.stderr, flush=True)
+    if checked.mismatch:
+        print(f"Warning: {checked.mismatch}", file=sys.stderr, flush=True)
     if verbose and checked.log:
         print(f"The server's log:\n{checked.log.rstrip()}", file=sys.stderr)
     return replace(manifest, contract=checked.contract)

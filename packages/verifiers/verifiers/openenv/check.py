@@ -31,12 +31,13 @@ class CheckFailed(PrimeError):
 @dataclass(frozen=True)
 class Checked:
     """A server that passed: seconds from the start of its process to healthy, its /schema and the contract that this
-    is, what it printed."""
+    is, what it printed. `mismatch` is a sentence when the project says another contract than the server."""
 
     seconds: float
     contract: str
     schema: dict[str, Any]
     log: str
+    mismatch: str | None = None
 
 
 async def check_server(
@@ -46,11 +47,12 @@ async def check_server(
     port: int,
     start_command: str = "",
     startup_timeout: float = 60.0,
-    app: str = "the server",
+    place: str = "the project",
 ) -> Checked:
     """Start a server of `source`, look at it and stop it again.
 
-    `contract` is the one its source shows, `app` the file it was read from; None takes the running server's word.
+    `contract` is the one that the project shows and `place` where it was read, "server.py" or "openenv.yaml, line 7";
+    None when it shows none. The running server has the last word.
 
     Raises: CheckFailed.
     """
@@ -63,8 +65,9 @@ async def check_server(
             seconds = await _healthy(server, client, port, start_command, startup_timeout)
             await _reachable(server, port, start_command)
             schema = await _schema(client, server)
-            found = _contract(schema["action"], contract, app)
-        return Checked(seconds, found, schema, await _log(server))
+        found = contract_of(schema["action"])
+        mismatch = None if contract in (None, found) else _mismatch(found, contract, place)
+        return Checked(seconds, found, schema, await _log(server), mismatch)
     except CheckFailed as failed:
         failed.log = failed.log or await _log(server)
         raise
@@ -141,15 +144,12 @@ async def _schema(client: Any, server: RunningServer) -> dict[str, Any]:
     return schema
 
 
-def _contract(action: dict[str, Any], contract: str | None, app: str) -> str:
-    found = contract_of(action)
-    if contract in (None, found):
-        return found
+def _mismatch(found: str, contract: str | None, place: str) -> str:
     looks = "has tool_name and arguments" if found == "mcp" else "has no tool_name and arguments"
-    raise CheckFailed(
-        f"OpenEnv contract mismatch: {app} reads as '{contract}', but the running server's action schema {looks}, "
-        f"which is '{found}'.",
-        f"Correct the server, or write 'contract: {found}' into proj/openenv.yaml, and run vf-build again.",
+    line = "that line" if ", line " in place else f"it, or write 'contract: {found}' into proj/openenv.yaml"
+    return (
+        f"OpenEnv contract mismatch: {place} reads as '{contract}', but the running server's action schema {looks}, which "
+        f"is '{found}'. The running server counts: .build.json says '{found}'. Correct {line}."
     )
 
 
