@@ -9,6 +9,7 @@ for it. Everything happens on one event loop, in callbacks: no threads, no locks
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -19,6 +20,7 @@ from verifiers.errors import Error
 from verifiers.openenv import probe
 from verifiers.openenv.errors import CapacityReached, ContractMismatch, ServerStartError, SessionLost
 from verifiers.openenv.pace import Pace
+from verifiers.openenv.room import Bounds
 from verifiers.openenv.session import Dialect, Session, connect
 from verifiers.openenv.source import RunningServer, ServerSource
 from verifiers.openenv.wire import StepResult
@@ -56,10 +58,13 @@ class _Server:
 
 @dataclass(frozen=True)
 class PoolOptions:
-    """How servers are waited for. Times in seconds; `parallel_starts` is how many servers may be starting at once."""
+    """How servers are waited for. Times in seconds; `parallel_starts` is how many servers may be starting at once,
+    `max_servers` how many there may be. Both are bounded by what the servers' machine bears as well.
+    """
 
     isolation: Isolation = "session"
     parallel_starts: int = 4
+    max_servers: int | None = None
     startup_timeout: float = 30.0
     poll_interval: float = 1.0
     health_timeout: float = 2.0
@@ -106,10 +111,13 @@ class Pool:
         self._failure: tuple[float, Error] | None = None  # (until, what): leases fail at once
         self._closed = False
         self._pace = Pace()
+        self._bounds = Bounds(source, self._dispatch)
         self._look: asyncio.TimerHandle | None = None
 
-    async def begin(self, seed: int | None = None, **kwargs: Any) -> Lease:
-        """Lease a session and reset it with `seed`; waits while every server is full and none can be started.
+    async def begin(
+        self, seed: int | None = None, arguments: dict[str, Any] | None = None, reset_timeout: float | None = None
+    ) -> Lease:
+        """Lease a session and reset it with `seed` and `arguments`, within `reset_timeout` seconds; waits while every server is full and none can be started.
 
         Raises: ServerStartError, ContractMismatch, SessionLost.
         """
@@ -123,11 +131,15 @@ class Pool:
             requeued, session, kept = True, None, False
             try:
                 session = await connect(
-                    server.running.url, self._client, dialect=self._dialect, timeout=self.options.request_timeout
+                    server.running.url,
+                    self._client,
+                    socket_path=server.running.socket_path,
+                    dialect=self._dialect,
+                    timeout=self.options.request_timeout,
                 )
                 if session.dialect == "http":
                     self._dialect, self._capacity, server.capacity = "http", 1, 1
-                first = await session.reset(seed, **kwargs)
+                first = await session.reset(seed, arguments, reset_timeout)
                 self._dialect = session.dialect
                 server.refusals, kept = 0, True
                 lease = Lease(session, first, server)
@@ -179,6 +191,7 @@ class Pool:
                     future.set_exception(SessionLost("This environment's servers have been stopped (teardown)."))
             for task in self._starting:
                 task.cancel()
+            await self._bounds.close()
             await asyncio.gather(*self._starting, *self._background, return_exceptions=True)
         await asyncio.gather(*(server.running.stop() for server in servers), return_exceptions=True)
         if self._client is not None and self.loop is asyncio.get_running_loop():
@@ -195,7 +208,7 @@ class Pool:
     def _bind(self) -> None:
         loop = asyncio.get_running_loop()
         if self.loop is None:
-            self.loop, self._client = loop, probe.new_client()
+            self.loop = loop
         elif self.loop is not loop:
             raise RuntimeError("A pool of OpenEnv servers belongs to the event loop that it was first used on.")
 
@@ -213,6 +226,8 @@ class Pool:
         try:
             return await future
         except asyncio.CancelledError:
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(future)
             if future.done() and not future.cancelled() and future.exception() is None:
                 server = future.result()
                 server.leases -= 1
@@ -317,7 +332,7 @@ class Pool:
 
     def _start_more(self) -> None:
         assert self.loop is not None
-        waiting = sum(not future.done() for future in self._waiting)
+        waiting = len(self._waiting)
         if not waiting or self.loop.time() < self._start_after:
             return
         alive = [server for server in self._servers if not server.retired]
@@ -328,17 +343,23 @@ class Pool:
         wanted = min(wanted, 1 - len(self._starting)) if self._capacity is None else -(-wanted // self._capacity)
         wanted = self._would_help(wanted, waiting, alive)
         room = self.options.parallel_starts - len(self._starting)
-        if self.source.limit is not None:
-            room = min(room, self.source.limit - self.servers)
+        for limit in (self.source.limit, self.options.max_servers):
+            if limit is not None:
+                room = min(room, limit - self.servers)
+        if min(wanted, room) > 0:
+            room = min(room, self._bounds.starts(alive[0].running if alive else None, len(self._starting)))
         for _ in range(min(wanted, room)):
             task = self.loop.create_task(self._start_one())
             self._starting.add(task)
+            self._bounds.started()
             task.add_done_callback(self._started)
         self.most_servers = max(self.most_servers, self.servers)
 
     async def _start_one(self) -> None:
         running = await self.source.start()
         self.started_servers += 1
+        if self._client is None:
+            self._client = probe.new_client(running.url)
         try:
             await probe.wait_until_healthy(
                 running,

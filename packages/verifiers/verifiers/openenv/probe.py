@@ -24,13 +24,15 @@ UNEVENTFUL = re.compile(
 )
 
 
-def new_client() -> httpx.AsyncClient:
-    """The HTTP client of a pool: no proxies, no redirects, as many connections as there are sessions."""
+def new_client(url: str = "") -> httpx.AsyncClient:
+    """The HTTP client for the servers at addresses like `url`: no proxies, no redirects, as many connections as there
+    are sessions.
+    """
     import httpx
 
     # uvicorn closes an idle connection after five seconds; one that is reused just then would cost an episode.
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=2.0)
-    return httpx.AsyncClient(timeout=None, limits=limits, trust_env=False)
+    return httpx.AsyncClient(timeout=None, limits=limits, trust_env=False, verify=url.startswith("https:"))
 
 
 async def health_problem(client: httpx.AsyncClient, url: str, timeout: float = 2.0) -> str | None:

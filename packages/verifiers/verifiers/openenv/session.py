@@ -52,11 +52,15 @@ class Session(ABC):
         self.lost = False
         self.interrupted = False  # given up on while the server was still working on a request
 
-    async def reset(self, seed: int | None = None, timeout: float | None = None, **kwargs: Any) -> StepResult:
-        """Begin an episode. A refusal here is nobody's action, so it is SessionLost as well."""
-        arguments = kwargs if seed is None else {"seed": seed, **kwargs}
+    async def reset(
+        self, seed: int | None = None, arguments: JSON | None = None, timeout: float | None = None
+    ) -> StepResult:
+        """Begin an episode; `arguments` go along with the seed. A refusal here is nobody's action, so it is SessionLost
+        as well.
+        """
+        sent = {**({} if seed is None else {"seed": seed}), **(arguments or {})}
         try:
-            return self._result(await self._reset(arguments, timeout), "reset")
+            return self._result(await self._reset(sent, timeout), "reset")
         except ActionRejected as error:
             raise SessionLost(f"OpenEnv reset failed for seed={seed} ({error.code}): {error}") from error
 
@@ -279,7 +283,12 @@ async def connect(
     if dialect == "http":
         return HTTPSession(url, client, timeout)
     try:
-        socket = await open_websocket(url + "/ws", socket_path=socket_path, seconds=open_timeout)
+        try:
+            socket = await open_websocket(url + "/ws", socket_path=socket_path, seconds=open_timeout)
+        except OSError:
+            if socket_path is None:
+                raise
+            socket = await open_websocket(url + "/ws", seconds=open_timeout)
     except Refused as refused:
         if refused.status in NO_WEBSOCKET_STATUS and dialect is None:
             return HTTPSession(url, client, timeout)

@@ -8,6 +8,7 @@ in a callback, and one timer per connection, armed again only when it has fired,
 from __future__ import annotations
 
 import asyncio
+import functools
 import ssl
 from collections import deque
 from typing import Any
@@ -16,7 +17,7 @@ from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN
-from websockets.uri import parse_uri
+from websockets.uri import WebSocketURI, parse_uri
 
 MAX_MESSAGE_BYTES = 100 * 1024 * 1024
 # Behind a unix socket a server sees no address of its client; uvicorn takes this one for it where it may.
@@ -38,9 +39,9 @@ class Closed(Exception):
 class WebSocket(asyncio.Protocol):
     """One connection. `open_websocket` makes it; `request` and `receive` are for one task at a time."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: WebSocketURI) -> None:
         self._loop = asyncio.get_running_loop()
-        self._protocol = ClientProtocol(parse_uri(uri), max_size=MAX_MESSAGE_BYTES)
+        self._protocol = ClientProtocol(uri, max_size=MAX_MESSAGE_BYTES)
         self._transport: Any = None
         self._handshake: asyncio.Future[None] = self._loop.create_future()
         self._lost: asyncio.Future[None] = self._loop.create_future()
@@ -196,13 +197,18 @@ class WebSocket(asyncio.Protocol):
             self._timer = self._loop.call_at(self._deadline, self._look_at_the_time)
 
 
+@functools.lru_cache(maxsize=64)
+def _parsed(uri: str) -> WebSocketURI:
+    return parse_uri(uri)
+
+
 async def open_websocket(url: str, *, socket_path: str | None = None, seconds: float = 10.0) -> WebSocket:
     """Connect to `url` (http:// or https://, the path included), through the unix socket at `socket_path` if given.
 
     Raises: Refused (the server answered, with no WebSocket), OSError, TimeoutError, WebSocketException.
     """
     loop = asyncio.get_running_loop()
-    uri = "ws" + url.removeprefix("http")
+    uri = _parsed("ws" + url.removeprefix("http"))
     made: list[WebSocket] = []
 
     def protocol() -> WebSocket:
@@ -215,9 +221,8 @@ async def open_websocket(url: str, *, socket_path: str | None = None, seconds: f
                 await loop.create_unix_connection(protocol, socket_path)
                 await made[-1].shake_hands((LOCAL_CLIENT,))
             else:
-                parsed = parse_uri(uri)
-                tls = ssl.create_default_context() if parsed.secure else None
-                await loop.create_connection(protocol, parsed.host, parsed.port, ssl=tls)
+                tls = ssl.create_default_context() if uri.secure else None
+                await loop.create_connection(protocol, uri.host, uri.port, ssl=tls)
                 await made[-1].shake_hands(())
     except BaseException:
         for socket in made:

@@ -91,6 +91,12 @@ def frame_error(data: Any) -> Exception:
         return CapacityReached(
             f"The OpenEnv server takes no further session: {text}", limit if isinstance(limit, int) else None
         )
+    if code == "SESSION_ERROR" and "Unable to serialize unknown type" in text:
+        # openenv-core up to 0.10 cannot write down what a validator of the author's own has raised.
+        text += (
+            " The action was refused by a validator of the environment's own, which the server could not report; refuse "
+            "such an action in the environment's step instead."
+        )
     if code in FATAL_CODES:
         return SessionLost(f"The OpenEnv server ended the session ({code}): {text}")
     return ActionRejected(text, code)

@@ -172,8 +172,26 @@ def _json_object(text: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def tool_text(observation: Any) -> str:
-    """What a tool's observation says to the model: the result's data, or the error, or the whole observation."""
+def tool_answer(observation: Any) -> tuple[str, list[dict[str, Any]]]:
+    """What a tool's observation says to the model: the result's data, or the error, or the whole observation; and the
+    pictures among it, as content parts for a user message, because a tool's message holds text only.
+    """
+    result = observation.get("result") if isinstance(observation, Mapping) else None
+    parts = result.get("content") if isinstance(result, Mapping) and result.get("data") is None else None
+    pictures = [_picture(part) for part in parts if _kind(part) == "image"] if isinstance(parts, list) else []
+    return _tool_text(observation), pictures
+
+
+def _picture(part: Mapping[str, Any]) -> dict[str, Any]:
+    kind = part.get("mimeType") or part.get("mime_type") or "image/png"
+    return {"type": "image_url", "image_url": {"url": f"data:{kind};base64,{part.get('data', '')}"}}
+
+
+def _kind(part: Any) -> str:
+    return str(part.get("type", "")) if isinstance(part, Mapping) else ""
+
+
+def _tool_text(observation: Any) -> str:
     if isinstance(observation, Mapping) and "tool_name" in observation and {"result", "error"} & observation.keys():
         error = observation.get("error")
         if error:
@@ -192,10 +210,28 @@ def _result_text(result: Mapping[str, Any]) -> str:
         return _text(result["data"])
     parts = result.get("content")
     if isinstance(parts, list):
-        texts = [part["text"] for part in parts if isinstance(part, Mapping) and isinstance(part.get("text"), str)]
-        if texts:
-            return "\n".join(texts)
+        texts = [_part_text(part) for part in parts]
+        if any(texts):
+            return "\n".join(text for text in texts if text)
     return _text(result)
+
+
+def _part_text(part: Any) -> str:
+    """A part of a tool's answer in words; bytes in it are named, not shown."""
+    kind = _kind(part)
+    if kind == "text" and isinstance(part.get("text"), str):
+        return part["text"]
+    if kind == "image":
+        return "(image, shown below)"
+    if kind in ("audio", "resource", "resource_link"):
+        what = part.get("mimeType") or part.get("mime_type") or part.get("uri") or ""
+        resource = part.get("resource")
+        if isinstance(resource, Mapping):
+            if isinstance(resource.get("text"), str):
+                return resource["text"]
+            what = resource.get("uri") or what
+        return f"({kind.replace('_', ' ')} {what}, not shown)" if what else f"({kind.replace('_', ' ')}, not shown)"
+    return ""
 
 
 def _text(value: Any) -> str:

@@ -7,13 +7,13 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from verifiers.data import RowTable
 from verifiers.decorators import cleanup, stop, teardown
-from verifiers.envs.integrations.openenv_chat import Renderer, UnparseableAction, parse_action, tool_text
+from verifiers.envs.integrations.openenv_chat import Renderer, UnparseableAction, parse_action, tool_answer
 from verifiers.envs.multiturn_env import MultiTurnEnv
 from verifiers.openenv.edited import edited_since_build
 from verifiers.openenv.errors import ActionRejected, ContractMismatch, SessionLost
@@ -69,6 +69,11 @@ class OpenEnvEnv(MultiTurnEnv):
     wait_for_creation_max_attempts, max_retries, base_delay, backoff_factor, max_backoff_seconds, jitter: how patiently
         a sandbox is asked for (seconds).
     request_timeout_seconds: for one reset or step; a session that does not answer is lost.
+    reset_timeout_seconds: for one reset, where that takes longer than a step.
+    reset_arguments: sent with every reset beside the seed, as JSON; servers take what their `reset` names.
+    max_action_errors: this many actions in a row that the server refused or nobody could read end the episode.
+    keep_state: the server's own state at the end of each episode goes into `state["openenv_state"]`.
+    max_servers: never run more; what their machine bears is respected in any case.
     isolation: "session", rollouts share servers; "sandbox", every rollout gets a sandbox of its own.
     server_url: play on this server, which somebody else runs, instead of starting sandboxes.
 
@@ -97,6 +102,11 @@ class OpenEnvEnv(MultiTurnEnv):
         request_timeout_seconds: float = 60.0,
         isolation: Literal["session", "sandbox"] = "session",
         server_url: str | None = None,
+        reset_timeout_seconds: float | None = None,
+        reset_arguments: Mapping[str, Any] | None = None,
+        max_action_errors: int = 10,
+        keep_state: bool = False,
+        max_servers: int | None = None,
         **kwargs: Any,
     ) -> None:
         if server_url is None:
@@ -108,6 +118,14 @@ class OpenEnvEnv(MultiTurnEnv):
             raise ValueError("isolation='sandbox' starts servers of its own, so it does not go with server_url.")
         if num_train_examples < 0 or num_eval_examples < 0 or num_train_examples + num_eval_examples == 0:
             raise ValueError("OpenEnvEnv needs num_train_examples or num_eval_examples above 0, and neither below.")
+        if "seed" in (reset_arguments or {}):
+            raise ValueError("reset_arguments cannot hold `seed`: each row of the dataset has its own.")
+        if max_servers is not None and max_servers < 1:
+            raise ValueError(f"max_servers must be 1 or more, not {max_servers}.")
+        self.reset_arguments = dict(reset_arguments or {})
+        self.max_action_errors = max_action_errors
+        self.keep_state = keep_state
+        self._reset_timeout = None if reset_timeout_seconds is None else float(reset_timeout_seconds)
         self.openenv_project = _find_project(openenv_project, required=server_url is None)
         self.isolation = isolation
         self.contract: str | None = None
@@ -121,6 +139,7 @@ class OpenEnvEnv(MultiTurnEnv):
         self._tools: list[Tool] | None = None
         self._options = PoolOptions(
             isolation=isolation,
+            max_servers=max_servers,
             startup_timeout=float(startup_timeout_seconds),
             poll_interval=float(startup_poll_interval_seconds),
             health_timeout=float(health_request_timeout_seconds),
@@ -221,12 +240,12 @@ class OpenEnvEnv(MultiTurnEnv):
         """Lease a session, reset it with the row's seed, render the first observation."""
         seed = state["info"].get("seed")
         pool = await self._get_pool()
-        lease = await pool.begin(seed)
+        lease = await pool.begin(seed, self.reset_arguments, self._reset_timeout)
         state["openenv_lease"] = lease
         state["openenv_server"] = lease.url
         state["openenv_contract"] = self.contract
         state["openenv_action_schema"] = self.action_schema
-        state["openenv_action_errors"] = 0
+        state["openenv_action_errors"] = state["openenv_errors_in_a_row"] = 0
         state["openenv_done"] = lease.first.done
         if self.contract == "mcp":
             state["tool_defs"] = await self._list_tools(lease)
@@ -278,6 +297,7 @@ class OpenEnvEnv(MultiTurnEnv):
 
     async def _play_tools(self, lease: Lease, state: State, step: TrajectoryStep, response: Response) -> Messages:
         answers: Messages = []
+        pictures: list[JSON] = []
         last: StepResult | None = None
         for call in response.message.get("tool_calls") or ():
             text = EPISODE_OVER
@@ -287,10 +307,13 @@ class OpenEnvEnv(MultiTurnEnv):
                         {"type": "call_tool", "tool_name": call.name, "arguments": _arguments(call.arguments)}
                     )
                     _record(state, step, last)
-                    text = tool_text(last.observation)
+                    text, shown = tool_answer(last.observation)
+                    pictures += shown
                 except (UnparseableAction, ActionRejected) as error:
                     text = _refused(state, step, error)
             answers.append(ToolMessage(text, tool_call_id=call.id))
+        if pictures:
+            answers.append(UserMessage(pictures))
         return answers if last is None else [*answers, *await self._rendered(last.observation, "step", state)]
 
     async def env_response(self, messages: Messages, state: State, **kwargs: Any) -> Messages:
@@ -301,6 +324,11 @@ class OpenEnvEnv(MultiTurnEnv):
     async def openenv_done(self, state: State) -> bool:
         """The episode is over."""
         return bool(state.get("openenv_done", False))
+
+    @stop
+    async def too_many_action_errors(self, state: State) -> bool:
+        """The model does not find back to valid actions."""
+        return state.get("openenv_errors_in_a_row", 0) >= self.max_action_errors > 0
 
     @stop
     async def mcp_no_tool_calls(self, state: State) -> bool:
@@ -315,6 +343,23 @@ class OpenEnvEnv(MultiTurnEnv):
         shown = state.pop("openenv_next", None)
         if shown and state.get("final_env_response") is None:
             state["final_env_response"] = shown
+
+    @cleanup(priority=50)
+    async def keep_server_state(self, state: State) -> None:
+        """With keep_state, what the server knows at the end, for rubrics."""
+        if self.keep_state:
+            state["openenv_state"] = await self.server_state(state)
+
+    async def server_state(self, state: State) -> JSON | None:
+        """The server's state of the running episode, as it serialises it; None when there is none to be had."""
+        lease = state.get("openenv_lease")
+        if lease is None or lease.session.lost:
+            return None
+        try:
+            return await lease.session.state()
+        except (ActionRejected, SessionLost) as error:
+            logger.warning("The server's state could not be had: %s", error)
+            return None
 
     @cleanup
     async def release_session(self, state: State) -> None:
@@ -334,11 +379,13 @@ def _record(state: State, step: TrajectoryStep, result: StepResult) -> None:
     sent = {"reward": result.reward, "done": result.done, "metadata": result.metadata, "info": result.info}
     step["extras"].setdefault("openenv", []).append(sent)
     state["openenv_done"] = result.done
+    state["openenv_errors_in_a_row"] = 0
 
 
 def _refused(state: State, step: TrajectoryStep, error: UnparseableAction | ActionRejected) -> str:
     """Count the model's mistake; the text for the model."""
     state["openenv_action_errors"] += 1
+    state["openenv_errors_in_a_row"] += 1
     code = error.code if isinstance(error, ActionRejected) else "UNPARSEABLE"
     step["extras"].setdefault("openenv", []).append({"error": str(error), "code": code})
     if code.startswith("HTTP_"):
