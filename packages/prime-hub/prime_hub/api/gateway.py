@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
 
 from prime_hub.api.deps import HubDep
+from prime_hub.disconnects import while_connected
 from prime_hub.errors import Invalid, TooLarge, Unauthorized
 from prime_hub.services.sandbox_io import MAX_EXEC_SECONDS
 
@@ -39,9 +40,10 @@ def _authorise(request: Request, sandbox_id: str) -> None:
 
 @router.post("/exec")
 async def execute(sandbox_id: str, body: ExecBody, request: Request, hub: HubDep) -> dict[str, Any]:
-    """Run a command to its end."""
+    """Run a command to its end, or until the client goes away."""
     _authorise(request, sandbox_id)
-    return await hub.sandbox_io.execute(sandbox_id, body.command, body.working_dir, body.env or {}, body.timeout)
+    work = hub.sandbox_io.execute(sandbox_id, body.command, body.working_dir, body.env or {}, body.timeout)
+    return await while_connected(request, work)
 
 
 @router.post("/upload")

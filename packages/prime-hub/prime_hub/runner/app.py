@@ -21,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from prime_hub.disconnects import while_connected
 from prime_hub.runner import machine
 from prime_hub.runner.builds import Builds, UnknownBuild
 from prime_hub.runner.fields import BadRequest, Fields, seconds_to_wait
@@ -184,13 +185,15 @@ class Routes:
         running = self._sandboxes.usable(request.path_params["id"]).running
         assert running is not None
         seconds = fields.positive("timeout") or EXEC_SECONDS
+        work = running.execute(
+            fields.string("command"),
+            working_dir=fields.string("working_dir", "") or None,
+            env=fields.strings("env"),
+            seconds=seconds,
+        )
         try:
-            result = await running.execute(
-                fields.string("command"),
-                working_dir=fields.string("working_dir", "") or None,
-                env=fields.strings("env"),
-                seconds=seconds,
-            )
+            # Who asked may have gone, and then nobody wants what the command would still do.
+            result = await while_connected(request, work)
         except TimeoutError:
             return _refusal(
                 408, "command_timeout", f"The command did not end within {seconds:g} seconds and was killed."

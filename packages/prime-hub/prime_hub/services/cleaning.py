@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from contextlib import suppress
 from datetime import timedelta
 
 from sqlalchemy import delete, select, update
@@ -13,11 +10,10 @@ from prime_hub.db.models import Build, Version, Wheel
 from prime_hub.db.session import Database
 from prime_hub.db.types import now
 from prime_hub.services.blobs import BlobStore
+from prime_hub.services.rounds import Rounds
 
 GIVEN_UP_AFTER = timedelta(days=1)
 EVERY_SECONDS = 3600.0
-
-log = logging.getLogger("prime_hub.cleaning")
 
 
 class Cleaning:
@@ -26,26 +22,15 @@ class Cleaning:
     def __init__(self, database: Database, blobs: BlobStore) -> None:
         self._database = database
         self._blobs = blobs
-        self._task: asyncio.Task[None] | None = None
+        self._rounds = Rounds("cleaning", self.once, EVERY_SECONDS, at_once=True)
 
     def start(self) -> None:
         """Begin, in the background."""
-        self._task = asyncio.create_task(self._run(), name="cleaning")
+        self._rounds.start()
 
     async def stop(self) -> None:
         """End it."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-
-    async def _run(self) -> None:
-        while True:
-            try:
-                await self.once()
-            except Exception:
-                log.exception("cleaning failed")
-            await asyncio.sleep(EVERY_SECONDS)
+        await self._rounds.stop()
 
     async def once(self) -> None:
         """One round: first the rows, then the blobs that no row refers to."""

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -26,6 +27,8 @@ from prime_hub.settings import Settings
 HEARTBEAT_SECONDS = 3.0
 START_SECONDS = 20.0
 IDLE_EXIT_SECONDS = 15
+BEAT_SECONDS = 10.0  # for the answer to one
+HUNG_SECONDS = 60.0
 RETRY_SECONDS = (0.2, 1.0, 3.0, 10.0)
 _SECRET = re.compile(r"(API_?KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)($|_)", re.IGNORECASE)
 
@@ -44,6 +47,7 @@ class Runner:
         self._ready = asyncio.Event()
         self._look = asyncio.Event()
         self._stopping = False
+        self._silent_since: float | None = None
         self.state = "starting"
         self.info: dict[str, Any] = {}
         self.on_change: Callable[[], None] = lambda: None
@@ -85,7 +89,8 @@ class Runner:
                 await asyncio.wait_for(self._ready.wait(), wait)
         if self._client is None or not self._ready.is_set():
             tail = self._log_tail()
-            raise Unavailable("The Hub's runner is not running." + (f" Its log ends: {tail}" if tail else ""))
+            what = "is not running" if self._silent_since is None else "is not answering"
+            raise Unavailable(f"The Hub's runner {what}." + (f" Its log ends: {tail}" if tail else ""))
         return self._client
 
     def start(self) -> None:
@@ -127,6 +132,10 @@ class Runner:
                 failures += 1
                 await self._spawn()
                 self._look.clear()  # set by the call that has just failed here
+            except Unavailable as error:
+                log.warning("%s", error)
+                self._not_answering()
+                pause = RETRY_SECONDS[0]
             except HubError as error:
                 log.warning("the runner did not take the heartbeat: %s", error)
                 pause = HEARTBEAT_SECONDS
@@ -140,7 +149,8 @@ class Runner:
 
     async def _beat(self) -> None:
         client = await self._connect()
-        await client.call("POST", "/attach", {"hub_pid": os.getpid()}, timeout=10)
+        await client.call("POST", "/attach", {"hub_pid": os.getpid()}, timeout=BEAT_SECONDS)
+        self._silent_since = None
         if self._ready.is_set():
             return
         self.info = await client.call("GET", "/info")
@@ -156,11 +166,36 @@ class Runner:
 
     def _lost(self) -> None:
         self._ready.clear()
-        if self.state == "ready":
+        self._silent_since = None
+        if self.pid is not None:
             log.warning("the runner %s has gone; starting another", self.pid)
             self.info = {**self.info, "pid": None}
             self.state = "down"
             self.on_change()
+
+    def _not_answering(self) -> None:
+        """It is there and does not answer. For a while that may be the machine; then another one takes its place, which
+        finds the sandboxes alive.
+        """
+        self._ready.clear()
+        if self.state == "ready":
+            self.state = "down"
+            self.on_change()
+        self._silent_since = self._silent_since or time.monotonic()
+        if time.monotonic() - self._silent_since >= HUNG_SECONDS and self.pid is not None and self._is_runner(self.pid):
+            log.error("the runner %s has not answered for %g seconds; replacing it", self.pid, HUNG_SECONDS)
+            with suppress(OSError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    def _is_runner(self, pid: int) -> bool:
+        """Whether that process is this Hub's runner still, and not another program of the same number."""
+        if self._process is not None and self._process.pid == pid:
+            return self._process.poll() is None
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            return False
+        return b"prime_hub.runner" in words and os.fsencode(self._settings.runner_dir) in words
 
     async def _connect(self) -> RunnerClient:
         socket = self._socket_path()

@@ -11,6 +11,7 @@ from sqlalchemy import select
 from prime_hub.db.models import Sandbox
 from prime_hub.db.session import Database
 from prime_hub.errors import HubError
+from prime_hub.services.rounds import Rounds
 from prime_hub.services.runner import Runner
 from prime_hub.services.sandboxes import LIVE, Sandboxes, lost_state
 
@@ -27,31 +28,21 @@ class Sweep:
         self._database = database
         self._sandboxes = sandboxes
         self._runner = runner
-        self._task: asyncio.Task[None] | None = None
+        self._rounds = Rounds("sweep", self._when_ready, SWEEP_SECONDS, at_once=False)
         self._lock = asyncio.Lock()
 
     def start(self) -> None:
         """Begin, in the background."""
         self._runner.on_ready.append(self.once)
-        self._task = asyncio.create_task(self._run(), name="sweep")
+        self._rounds.start()
 
     async def stop(self) -> None:
         """End it."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        await self._rounds.stop()
 
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(SWEEP_SECONDS)
-            try:
-                if self._runner.state == "ready":
-                    await self.once()
-            except HubError as error:
-                log.warning("%s", error)
-            except Exception:
-                log.exception("the sweep failed")
+    async def _when_ready(self) -> None:
+        if self._runner.state == "ready":
+            await self.once()
 
     async def once(self) -> None:
         """One comparison. Raises HubError when the runner is away."""

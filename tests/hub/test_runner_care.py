@@ -1,0 +1,84 @@
+"""The Hub's care for its runner: one that hangs is noticed and replaced, and its sandboxes live on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from prime_hub.errors import Unavailable
+from prime_hub.services import runner as service
+from prime_hub.services.runner import Runner
+from prime_hub.settings import Settings
+from tests.conftest import RunningHub, alive, end
+from tests.hub.images import Gateway, build, create
+
+
+async def until(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+
+
+async def test_a_runner_that_hangs_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "HEARTBEAT_SECONDS", 0.2)
+    monkeypatch.setattr(service, "BEAT_SECONDS", 0.5)
+    monkeypatch.setattr(service, "HUNG_SECONDS", 3.0)
+    runner = Runner(Settings(tmp_path))
+    runner.start()
+    pids: list[int] = []
+    try:
+        await runner.client()
+        pids.append(runner.pid or 0)
+        # One that answers again in time is kept.
+        os.kill(pids[0], signal.SIGSTOP)
+        await until(lambda: runner.state == "down")
+        with pytest.raises(Unavailable, match="is not answering"):
+            await runner.client(wait=0)
+        os.kill(pids[0], signal.SIGCONT)
+        await until(lambda: runner.state == "ready")
+        assert runner.pid == pids[0]
+        os.kill(pids[0], signal.SIGSTOP)
+        await until(lambda: runner.state == "ready" and runner.pid not in (None, pids[0]))
+        pids.append(runner.pid or 0)
+        assert not alive(pids[0]) and alive(pids[1])
+        assert (await (await runner.client()).call("GET", "/info"))["pid"] == pids[1]
+    finally:
+        await runner.stop()
+        for pid in pids:
+            end(pid)
+
+
+def test_another_program_of_its_number_is_left_alone(tmp_path: Path) -> None:
+    assert not Runner(Settings(tmp_path))._is_runner(os.getpid())
+
+
+def test_a_command_ends_with_its_client(module_hub: RunningHub) -> None:
+    assert build(module_hub.api)["status"] == "COMPLETED"
+    box = create(module_hub.api)
+    inside = Gateway(module_hub, box["gatewayAuth"])
+    auth = box["gatewayAuth"]
+    url = f"{auth['gateway_url']}/{auth['user_ns']}/{auth['job_id']}/exec"
+    client = module_hub.client(auth["token"])
+    number = f"7{uuid.uuid4().int % 10**7:07}"
+    body = {"command": f"echo $$ > /app/pid; sleep {number}1 & sleep {number}2", "timeout": 900}
+    with pytest.raises(Exception, match="timed out"):
+        client.post(url, json=body, timeout=3)
+    client.close()
+    pid = int(inside.execute("cat /app/pid").json()["stdout"])
+    deadline = time.monotonic() + 30
+    while alive(pid) or inside.execute(f"pgrep -f 'sleep {number}[12]'").json()["stdout"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    # One that is over left what it started in the background.
+    assert inside.execute(f"sleep {number}3 > /dev/null 2>&1 &").json()["exit_code"] == 0
+    assert inside.execute(f"pgrep -f 'sleep {number}[3]'").json()["stdout"]
+    assert "499" in module_hub.log
+    module_hub.api.delete(f"/sandbox/{box['id']}")
