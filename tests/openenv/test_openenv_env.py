@@ -422,3 +422,35 @@ async def test_nothing_is_said_and_nothing_fails(environment, built, caplog, cas
         shutil.copytree(built, copy)
         env.openenv_project = copy
     assert await played_on(env, caplog) == []
+
+
+async def test_reset_arguments_go_along_with_the_seed(environment):
+    env = environment("counter", reset_arguments={"start": 2}, max_turns=1)
+    state = await play(env, Script('{"move": "up"}'), seed=4)
+    assert contents(state["prompt"]) == [("user", '{"seed": 4, "count": 2}')]
+    with pytest.raises(ValueError, match="reset_arguments cannot hold `seed`"):
+        environment("counter", reset_arguments={"seed": 1})
+
+
+async def test_a_model_that_never_makes_sense_is_stopped(environment):
+    env = environment("counter", max_action_errors=3)
+    state = await play(env, model := Script('{"move": "up"}', "no", "no", '{"move": "up"}', "no", "no", "no", "no"))
+    assert state["stop_condition"] == "too_many_action_errors" and len(model.asked) == 7
+    assert state["reward"] == 2.0 and state["metrics"]["openenv_action_errors"] == 5.0
+
+
+async def test_the_servers_state_at_the_end(environment):
+    env = environment("counter", keep_state=True, max_turns=2)
+    state = await play(env, Script('{"move": "up"}'))
+    assert state["openenv_state"] == {"count": 2}
+    lost = await play(env, Script('{"move": "die"}'))
+    assert lost["openenv_state"] is None and lost["reward"] is None
+
+
+async def test_a_reset_may_take_longer_than_a_step(environment):
+    env = environment("counter", request_timeout_seconds=0.25, reset_timeout_seconds=20, max_turns=1)
+    env.reset_arguments = {"pause": 0.5}
+    state = await play(env, Script('{"move": "up"}'))
+    assert state["error"] is None and state["reward"] == 1.0
+    late = await play(env, Script('{"move": "slow"}'))
+    assert "did not answer within 0.25 s" in str(late["error"])

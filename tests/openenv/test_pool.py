@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import random
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from verifiers.errors import SandboxError
 from verifiers.openenv.errors import ContractMismatch, ServerStartError, SessionLost
 from verifiers.openenv.pool import Pool, PoolOptions
-from verifiers.openenv.source import URLSource
+from verifiers.openenv.session import connect
+from verifiers.openenv.source import Room, URLSource
 
 
 @pytest.fixture
@@ -241,36 +242,53 @@ def test_servers_are_stopped_from_another_event_loop(serve):
     gc.collect()
 
 
-@pytest.mark.parametrize("capacity", ["1", "3", "8"])
-async def test_cancellations_and_deaths_mix_up_no_episodes(serve, pool_of, capacity):
-    rng = random.Random(int(capacity))
-    pool = pool_of(source := serve("counter", CAPACITY=capacity))
-    await play(pool, 1)
-    at_once = asyncio.Semaphore(8)
-    ended = {"scored": 0, "lost": 0, "cancelled": 0}
+async def test_what_the_machine_bears_bounds_the_servers(serve, pool_of):
+    source = serve("counter", CAPACITY="1")
+    asked = []
 
-    async def rollout(seed: int) -> None:
-        async with at_once:
-            task = asyncio.ensure_future(
-                play(pool, seed, {"move": rng.choice(["up", "slow"])}, lambda: rng.random() / 50)
-            )
-            if seed % 5 == 0:
-                asyncio.get_running_loop().call_later(rng.random() / 2, task.cancel)
-            try:
-                await task
-                ended["scored"] += 1
-            except SandboxError:
-                ended["lost"] += 1
-            except asyncio.CancelledError:
-                ended["cancelled"] += 1
+    async def room(server):
+        asked.append(server.url)
+        return Room(servers=2 - len(source.children), starts=1)
 
-    async def reaper() -> None:
-        for _ in range(3):
-            await asyncio.sleep(0.8)
-            if source.alive:
-                os.killpg(rng.choice(source.alive).pid, signal.SIGKILL)
-
-    await asyncio.gather(reaper(), *(rollout(seed) for seed in range(100, 148)))
-    assert sum(ended.values()) == 48 and ended["scored"] > 20
+    source.room = room
+    pool = pool_of(source)
+    pids = await asyncio.gather(*(play(pool, seed, {"move": "slow"}) for seed in range(8)))
+    assert len(set(pids)) == len(source.children) == 2, "the first, which is the measure, and the one there is room for"
+    assert asked and set(asked) <= {child.url for child in source.children}
     await pool.close()
-    assert not source.alive
+
+
+async def test_no_more_servers_than_wanted(serve, pool_of):
+    pool = pool_of(source := serve("counter", CAPACITY="1"), max_servers=2)
+    await asyncio.gather(*(play(pool, seed, {"move": "slow"}) for seed in range(8)))
+    assert len(source.children) == 2
+
+
+async def test_a_full_machine_is_asked_again(serve, pool_of, monkeypatch):
+    monkeypatch.setattr("verifiers.openenv.room.FRESH_SECONDS", 0.2)
+    source = serve("counter", CAPACITY="1")
+    answers = [Room(0, 1), Room(0, 1)]
+
+    async def room(server):
+        return answers.pop(0) if answers else Room(5, 2)
+
+    source.room = room
+    pool = pool_of(source)
+    await asyncio.gather(*(play(pool, seed, {"move": "slow"}) for seed in range(8)))
+    assert not answers and len(source.children) > 1
+
+
+async def test_a_session_through_a_unix_socket(serve, running, tmp_path):
+    source = serve("counter")
+    path = str(tmp_path / "s")
+    source.command = [sys.executable, "-m", "uvicorn", "server:app", "--uds", path]
+    behind = source.spawn()
+    while not Path(path).exists():  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+    session = await connect("http://127.0.0.1:1", None, socket_path=path)
+    assert (await session.reset(5)).observation == {"seed": 5, "count": 0}
+    assert (await session.step({"move": "up"})).metadata["pid"] == behind.pid
+    await session.close()
+    session = await connect(running("counter"), None, socket_path=str(tmp_path / "nobody"))
+    assert (await session.reset(6)).observation["seed"] == 6, "where nobody listens on it, the port will do"
+    await session.close()

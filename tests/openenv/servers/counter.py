@@ -64,7 +64,8 @@ class Episode:
     async def answer(self, message):
         kind, data = message.get("type"), message.get("data") or {}
         if kind == "reset":
-            self.seed, self.count = data.get("seed"), 0
+            self.seed, self.count = data.get("seed"), data.get("start", 0)
+            await asyncio.sleep(data.get("pause", 0))
             if self.seed == 1313:
                 return error("EXECUTION_ERROR", "thirteen is unlucky")
             return self.result(None)
