@@ -15,7 +15,7 @@ from verifiers.openenv.wire import RPCError
 
 @pytest.fixture
 async def client():
-    async with new_client() as made:
+    async with new_client("http:") as made:
         yield made
 
 

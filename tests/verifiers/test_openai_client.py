@@ -42,6 +42,16 @@ async def test_text_usage_and_what_is_sent(ask, openai_server, monkeypatch):
     assert request["headers"]["Authorization"] == "Bearer sk-mine" and request["headers"]["X-Extra"] == "yes"
 
 
+async def test_what_goes_along_with_one_request(ask, openai_server):
+    openai_server.reply(text("hello"))
+    sampling = {"extra_headers": {"X-Once": "1"}, "extra_query": {"api-version": "7"}, "timeout": 20, "seed": 4}
+    await ask(sampling_args=sampling)
+    (request,) = openai_server.requests
+    assert request["path"] == "/v1/chat/completions?api-version=7"
+    assert request["headers"]["X-Once"] == "1" and request["seed"] == 4
+    assert not {"extra_headers", "extra_query", "timeout"} & request.keys()
+
+
 async def test_tools_there_and_back(ask, openai_server):
     openai_server.reply(tool_call("add", {"a": 1}))
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}

@@ -14,7 +14,7 @@ from verifiers.openenv.session import WebSocketSession, connect
 
 @asynccontextmanager
 async def opened(url: str, timeout: float = 30.0):
-    async with probe.new_client() as client:
+    async with probe.new_client("http:") as client:
         session = await connect(url, client, timeout=timeout)
         assert isinstance(session, WebSocketSession)
         try:
@@ -80,7 +80,7 @@ async def test_a_reset_that_fails(shared, version):
 async def test_an_environment_that_cannot_be_made(sources, version):
     source = sources(version, "bench:app", BROKEN="1")
     url = source.spawn().url
-    async with probe.new_client() as client:
+    async with probe.new_client("http:") as client:
         await probe.wait_until_healthy(source.children[0], client)
     async with opened(url) as session:
         with pytest.raises(SessionLost, match=r"ended the session \(FACTORY_ERROR\): .*Bench"):
@@ -90,7 +90,7 @@ async def test_an_environment_that_cannot_be_made(sources, version):
 async def test_a_full_server_says_so_unasked(sources, version):
     source = sources(version, "bench:app", CAPACITY="1")
     url = source.spawn().url
-    async with probe.new_client() as client:
+    async with probe.new_client("http:") as client:
         await probe.wait_until_healthy(source.children[0], client)
     async with opened(url) as first:
         await first.reset(1)
@@ -119,7 +119,7 @@ async def test_an_answer_that_comes_too_late_is_nobodys(shared, version):
 async def test_a_server_that_dies_in_a_step(sources, version):
     source = sources(version, "bench:app")
     url = source.spawn().url
-    async with probe.new_client() as client:
+    async with probe.new_client("http:") as client:
         await probe.wait_until_healthy(source.children[0], client)
     async with opened(url) as session:
         await session.reset(1)

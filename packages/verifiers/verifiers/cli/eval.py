@@ -42,6 +42,7 @@ from verifiers.loading import (
     plain_name,
 )
 from verifiers.origin import Origin, WrongVersion, check_version, origin_of
+from verifiers.utils.loop import run
 
 if TYPE_CHECKING:
     from verifiers.envs.environment import Environment
@@ -113,7 +114,7 @@ def _evaluate(arguments: Arguments) -> int:
         ),
         store,
     )
-    ended = asyncio.run(_play(plan.env, runner))
+    ended = run(_play(plan.env, runner))
     results = None
     failure = ended.failure
     if store is not None:

@@ -65,7 +65,7 @@ async def _ask(name: str, url: str, contract: str | None) -> None:
     from verifiers.openenv.schema import contract_of
 
     shown = shown_url(url)
-    async with probe.new_client() as client:
+    async with probe.new_client(url) as client:
         problem = await probe.health_problem(client, url, 5.0)
         if problem is not None:
             raise ValueError(

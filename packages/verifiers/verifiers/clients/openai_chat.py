@@ -34,6 +34,12 @@ _OVERLONG = (
     "context_length_exceeded",
     "maximum model length",
 )
+_REQUEST_OPTIONS = {
+    "extra_headers": "headers",
+    "extra_query": "params",
+    "extra_body": "extra_json",
+    "timeout": "timeout",
+}
 
 
 class OpenAIChatCompletionsClient(Client):
@@ -111,7 +117,14 @@ class OpenAIChatCompletionsClient(Client):
             arguments.pop("extra_body", None)
         if tools:
             arguments["tools"] = tools
-        return await self.native().chat.completions.create(model=model, messages=prompt, **{**extra, **arguments})
+        request = {"model": model, "messages": prompt, **extra, **arguments}
+        if self.config is None or request.get("stream"):
+            return await self.native().chat.completions.create(**request)
+        from openai.types.chat import ChatCompletion
+
+        # The same request without the walk over every message that `create` makes first: half of what a call costs.
+        options = {name: request.pop(given) for given, name in _REQUEST_OPTIONS.items() if given in request}
+        return await self.native().post("/chat/completions", cast_to=ChatCompletion, body=request, options=options)
 
     async def raise_from_native_response(self, response: Any) -> None:
         if response is None:

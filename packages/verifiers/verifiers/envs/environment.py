@@ -347,6 +347,8 @@ def _first(dataset: Any, n: int) -> Any:
 
 
 def _run_sync(env: Environment, function: Callable[..., Any], args: Any, kwargs: Any) -> GenerateOutputs:
+    from verifiers.utils.loop import run as run_loop
+
     async def run() -> GenerateOutputs:
         async with env:
             return await function(*args, **kwargs)
@@ -354,9 +356,9 @@ def _run_sync(env: Environment, function: Callable[..., Any], args: Any, kwargs:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(run())
+        return run_loop(run())
     # Inside a notebook's loop: a thread with a loop of its own.
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(lambda: asyncio.run(run())).result()
+        return pool.submit(lambda: run_loop(run())).result()

@@ -61,7 +61,7 @@ async def check_server(
     except SandboxError as error:
         raise CheckFailed(f"The built image could not be started. {error}") from error
     try:
-        async with probe.new_client() as client:
+        async with probe.new_client(server.url) as client:
             seconds = await _healthy(server, client, port, start_command, startup_timeout)
             await _reachable(server, port, start_command)
             schema = await _schema(client, server)

@@ -24,7 +24,7 @@ UNEVENTFUL = re.compile(
 )
 
 
-def new_client(url: str = "") -> httpx.AsyncClient:
+def new_client(url: str) -> httpx.AsyncClient:
     """The HTTP client for the servers at addresses like `url`: no proxies, no redirects, as many connections as there
     are sessions.
     """
