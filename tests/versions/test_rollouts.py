@@ -58,6 +58,14 @@ async def test_without_a_seed_and_with_a_negative_one(environment, version, seed
     assert f'"seed": {"null" if seed is None else seed}' in state["prompt"][0]["content"]
 
 
+async def test_arguments_of_a_reset_and_the_state_at_the_end(environment, version):
+    arguments = {"total": 12, "episode_id": "mine", "no_such_argument": 1}
+    env = environment(version, "bench:app", max_turns=2, reset_arguments=arguments, keep_state=True)
+    state = await play(env, Script({"move": "add", "amount": 3}))
+    assert state["error"] is None and '"total": 12' in state["prompt"][0]["content"]
+    assert state["openenv_state"] == {"episode_id": "mine", "step_count": 2, "total": 18}
+
+
 async def test_rows_may_begin_below_zero(environment, version):
     env = environment(version, "bench:app", max_turns=1, seed=-1, num_train_examples=1, num_eval_examples=2)
     seeds = [row["info"]["seed"] for table in (env.get_dataset(), env.get_eval_dataset()) for row in table]

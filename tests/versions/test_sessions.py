@@ -25,14 +25,14 @@ async def opened(url: str, timeout: float = 30.0):
 
 async def test_reset_step_and_state(shared, version):
     async with opened(shared(version, "bench:app")) as session:
-        first = await session.reset(5, episode_id="e5")
+        first = await session.reset(5, {"episode_id": "e5"})
         assert (first.observation["seed"], first.observation["total"], first.reward, first.done) == (5, 0, None, False)
         moved = await session.step({"move": "add", "amount": 3, "place": {"x": 1, "y": 2}})
         assert (moved.reward, moved.done, moved.observation["total"]) == (13.0, False, 13)
         assert await session.state() == {"episode_id": "e5", "step_count": 1, "total": 13}
         last = await session.step({"move": "add", "amount": 10})
         assert last.done and last.observation["total"] == 23
-        again = await session.reset(6, total=4)
+        again = await session.reset(6, {"total": 4})
         assert (again.observation["seed"], again.observation["total"], again.done) == (6, 4, False)
 
 
