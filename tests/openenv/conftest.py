@@ -55,6 +55,8 @@ class Child:
 class ChildSource:
     """A `ServerSource` of uvicorn children of this process."""
 
+    starts = True
+
     def __init__(self, folder: Path, command: list[str] | None = None, limit: int | None = None, **env: str) -> None:
         self.folder, self.command, self.limit, self.env = folder, command, limit, env
         self.children: list[Child] = []

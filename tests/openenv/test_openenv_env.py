@@ -454,3 +454,21 @@ async def test_a_reset_may_take_longer_than_a_step(environment):
     assert state["error"] is None and state["reward"] == 1.0
     late = await play(env, Script('{"move": "slow"}'))
     assert "did not answer within 0.25 s" in str(late["error"])
+
+
+async def test_a_server_of_somebody_elses_that_goes_away(serve, project, monkeypatch):
+    child = serve("counter").spawn()
+    url = child.url.replace("http://", "http://me:hidden@")
+    env = OpenEnvEnv(project(), prompt_renderer=as_text, server_url=url)
+    monkeypatch.setattr("verifiers.openenv.pool.AWAY", 30.0)
+    try:
+        first = await play(env, Script('{"move": "up"}'))
+        assert first["reward"] == 3.0 and first["openenv_server"] == child.url
+        monkeypatch.setattr("verifiers.openenv.pool.AWAY", 0.5)
+        died = await play(env, Script('{"move": "die"}'))
+        gone = await asyncio.gather(*(play(env, Script('{"move": "up"}'), seed) for seed in range(4)))
+    finally:
+        await env._teardown()
+    for state in (died, *gone):
+        assert state["reward"] is None and "hidden" not in str(state["error"])
+    assert f"No OpenEnv server answers at {child.url}: " in str(gone[-1]["error"])

@@ -24,7 +24,6 @@ from prime_evals import (
 )
 from verifiers.cli.eval_arguments import Arguments, parse
 from verifiers.cli.eval_server import load_on_server
-from verifiers.clients.openai_chat import shown_url
 from verifiers.errors import Error
 from verifiers.evaluation.models import ModelNotResolved, ResolvedModel, resolve_model
 from verifiers.evaluation.outputs import StateColumnError
@@ -43,6 +42,7 @@ from verifiers.loading import (
 )
 from verifiers.origin import Origin, WrongVersion, check_version, origin_of
 from verifiers.utils.loop import run
+from verifiers.utils.urls import shown_url
 
 if TYPE_CHECKING:
     from verifiers.envs.environment import Environment

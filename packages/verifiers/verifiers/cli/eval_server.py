@@ -8,10 +8,10 @@ import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from verifiers.clients.openai_chat import shown_url
 from verifiers.errors import SandboxError
 from verifiers.evaluation.models import check_address
 from verifiers.loading import load_environment, module_name
+from verifiers.utils.urls import shown_url
 
 if TYPE_CHECKING:
     from verifiers.envs.environment import Environment

@@ -19,6 +19,7 @@ from verifiers.errors import (
 )
 from verifiers.types import AssistantMessage, ClientConfig, Message, Messages, Response, Tool, ToolCall, Usage
 from verifiers.utils.message_utils import content_text
+from verifiers.utils.urls import shown_url
 
 NO_KEY = "EMPTY"
 _OVERLONG = (
@@ -181,12 +182,6 @@ class OpenAIChatCompletionsClient(Client):
     def address(self) -> str:
         """The base URL, without anything secret in it."""
         return shown_url(self.config.api_base_url if self.config is not None else str(self.client.base_url))
-
-
-def shown_url(url: str) -> str:
-    """An address without user, password and query, where keys may stand."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2].split('?')[0]}"
 
 
 def _native_message(message: Message) -> dict[str, Any]:

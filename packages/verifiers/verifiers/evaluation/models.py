@@ -16,11 +16,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from verifiers.clients.client import Client
-from verifiers.clients.openai_chat import shown_url
 from verifiers.evaluation.policies import POLICIES, PREFIX
 from verifiers.evaluation.recordings import RecordingError, read_recordings
 from verifiers.evaluation.replay import REPLAY, ReplayPolicy
 from verifiers.types import ClientConfig
+from verifiers.utils.urls import shown_url
 
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_KEY = "OPENAI_API_KEY"

@@ -31,6 +31,7 @@ Probe = Callable[[str, "Any"], Awaitable[None]]
 BEGIN_ATTEMPTS = 3  # servers tried for one lease, when one turns out dead
 PATIENT_REFUSALS = 4  # about a second: sessions that are still closing
 MAX_REFUSALS = 36  # about half a minute
+AWAY = 5.0  # seconds for a server that somebody else runs, and may be starting again
 FAILED_STARTS = 3  # in a row, with no server alive: further leases fail at once for a while
 GIVE_UP_SECONDS = 30.0
 ENDED_POLLS = (0.0, 0.1, 0.2, 0.4, 0.8)  # seconds
@@ -364,7 +365,8 @@ class Pool:
             await probe.wait_until_healthy(
                 running,
                 self._client,
-                timeout=self.options.startup_timeout,
+                timeout=self.options.startup_timeout if self.source.starts else min(AWAY, self.options.startup_timeout),
+                ours=self.source.starts,
                 poll_interval=self.options.poll_interval,
                 request_timeout=self.options.health_timeout,
             )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from verifiers.openenv.errors import ServerStartError, SessionLost
 from verifiers.openenv.source import RunningServer
+from verifiers.utils.urls import shown_url
 
 if TYPE_CHECKING:
     import httpx
@@ -60,10 +61,12 @@ async def wait_until_healthy(
     timeout: float = 30.0,
     poll_interval: float = 1.0,
     request_timeout: float = 2.0,
+    ours: bool = True,
 ) -> None:
     """Poll GET /health until it says 200, at first often, then every `poll_interval` seconds.
 
-    `timeout` (seconds) counts from the start of the process. A server that exits is noticed at the next poll.
+    `timeout` (seconds) counts from the start of the process. A server that exits is noticed at the next poll. `ours`: we
+    started it, so what it needs to become healthy is of use in the error; else somebody else has to start it.
     Raises: ServerStartError, one sentence and the tail of the server's log.
     """
     deadline = server.started + timeout
@@ -79,10 +82,15 @@ async def wait_until_healthy(
                 await with_log(server, f"OpenEnv server exited on start ({ended}), before it was healthy.")
             )
         if time.monotonic() + pause > deadline:
+            if not ours:
+                raise ServerStartError(
+                    f"No OpenEnv server answers at {shown_url(server.url)}: {problem}. Somebody else runs it, so nobody "
+                    "here can start it again."
+                )
             raise ServerStartError(
                 await with_log(
                     server,
-                    f"OpenEnv server not ready. Health check timeout={timeout:g}s, url={server.url}/health, "
+                    f"OpenEnv server not ready. Health check timeout={timeout:g}s, url={shown_url(server.url)}/health, "
                     f"last error: {problem}. "
                     "It must answer GET /health with 200 on 0.0.0.0 and the manifest's port.",
                 )
@@ -102,11 +110,15 @@ async def fetch_schema(client: httpx.AsyncClient, url: str, timeout: float = 5.0
         async with asyncio.timeout(timeout):
             response = await client.get(url + "/schema")
     except TimeoutError:
-        raise SessionLost(f"OpenEnv schema fetch failed: no answer from {url}/schema within {timeout:g} s.") from None
+        raise SessionLost(
+            f"OpenEnv schema fetch failed: no answer from {shown_url(url)}/schema within {timeout:g} s."
+        ) from None
     except httpx.HTTPError as error:
-        raise SessionLost(f"OpenEnv schema fetch failed: {type(error).__name__} from {url}/schema.") from error
+        raise SessionLost(
+            f"OpenEnv schema fetch failed: {type(error).__name__} from {shown_url(url)}/schema."
+        ) from error
     if response.status_code != 200:
-        raise SessionLost(f"OpenEnv schema fetch failed: HTTP {response.status_code} from {url}/schema.")
+        raise SessionLost(f"OpenEnv schema fetch failed: HTTP {response.status_code} from {shown_url(url)}/schema.")
     try:
         schema = response.json()
     except ValueError:

@@ -58,6 +58,7 @@ class SandboxSource:
     lease after this process died. A Hub that does not have the image builds it from `project`, where that is given.
     """
 
+    starts = True
     limit: int | None = None
 
     def __init__(

@@ -32,6 +32,7 @@ from verifiers.openenv.wire import (
     read_tools,
     rpc_request,
 )
+from verifiers.utils.urls import shown_url
 
 if TYPE_CHECKING:
     import httpx
@@ -48,6 +49,7 @@ class Session(ABC):
 
     def __init__(self, url: str, timeout: float) -> None:
         self.url = url
+        self.shown = shown_url(url)
         self.timeout = timeout
         self.lost = False
         self.interrupted = False  # given up on while the server was still working on a request
@@ -95,13 +97,13 @@ class Session(ABC):
 
     def _check_alive(self) -> None:
         if self.lost:
-            raise SessionLost(f"The session with {self.url} is over.")
+            raise SessionLost(f"The session with {self.shown} is over.")
 
     def _abandon(self) -> None:
         self.lost = self.interrupted = True
 
     def _late(self, seconds: float) -> SessionLost:
-        return SessionLost(f"The OpenEnv server at {self.url} did not answer within {seconds:g} s.")
+        return SessionLost(f"The OpenEnv server at {self.shown} did not answer within {seconds:g} s.")
 
 
 class WebSocketSession(Session):
@@ -149,7 +151,9 @@ class WebSocketSession(Session):
             raise self._late(seconds) from None
         except Closed as error:
             self._abandon()
-            raise SessionLost(f"The OpenEnv server at {self.url} closed the connection on a {kind}{error}.") from error
+            raise SessionLost(
+                f"The OpenEnv server at {self.shown} closed the connection on a {kind}{error}."
+            ) from error
         except BaseException:
             self._abandon()
             raise
@@ -158,15 +162,15 @@ class WebSocketSession(Session):
         try:
             reply = json.loads(frame)
         except ValueError as error:
-            raise SessionLost(f"The OpenEnv server at {self.url} sent a frame that is not JSON.") from error
+            raise SessionLost(f"The OpenEnv server at {self.shown} sent a frame that is not JSON.") from error
         if not isinstance(reply, dict):
-            raise SessionLost(f"The OpenEnv server at {self.url} sent a frame that is not a JSON object.")
+            raise SessionLost(f"The OpenEnv server at {self.shown} sent a frame that is not a JSON object.")
         received = reply.get("type")
         if received == expected:
             return reply.get("data")
         if received == "error":
             raise frame_error(reply.get("data"))
-        raise SessionLost(f"The OpenEnv server at {self.url} answered a {kind} with a frame of type {received!r}.")
+        raise SessionLost(f"The OpenEnv server at {self.shown} answered a {kind} with a frame of type {received!r}.")
 
     def _abandon(self) -> None:
         super()._abandon()
@@ -249,7 +253,7 @@ class HTTPSession(Session):
         try:
             response = await self._client.request(method, self.url + path, json=body, params=query)
         except httpx.HTTPError as error:
-            raise SessionLost(f"The OpenEnv server at {self.url} broke off a {what} ({_name(error)}).") from error
+            raise SessionLost(f"The OpenEnv server at {self.shown} broke off a {what} ({_name(error)}).") from error
         try:
             answer = response.json()
         except ValueError:
@@ -258,7 +262,7 @@ class HTTPSession(Session):
             return answer
         if response.status_code >= 500 and await health_problem(self._client, self.url, 5.0) is not None:
             raise SessionLost(
-                f"The OpenEnv server at {self.url} answered {what} with HTTP {response.status_code} "
+                f"The OpenEnv server at {self.shown} answered {what} with HTTP {response.status_code} "
                 "and is no longer healthy."
             )
         text = error_text(answer).strip() or response.reason_phrase
@@ -293,10 +297,10 @@ async def connect(
         if refused.status in NO_WEBSOCKET_STATUS and dialect is None:
             return HTTPSession(url, client, timeout)
         raise SessionLost(
-            f"The OpenEnv server at {url} refused a session with HTTP {refused.status} on /ws."
+            f"The OpenEnv server at {shown_url(url)} refused a session with HTTP {refused.status} on /ws."
         ) from refused
     except (OSError, TimeoutError, WebSocketException) as error:
-        raise SessionLost(f"No session on the OpenEnv server at {url}: {_name(error)}.") from error
+        raise SessionLost(f"No session on the OpenEnv server at {shown_url(url)}: {_name(error)}.") from error
     return WebSocketSession(url, socket, timeout)
 
 

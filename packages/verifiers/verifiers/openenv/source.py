@@ -11,6 +11,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from verifiers.utils.urls import shown_url
+
 
 @dataclass(frozen=True)
 class Address:
@@ -65,6 +67,8 @@ class Room:
 class ServerSource(Protocol):
     """Starts servers of one project."""
 
+    starts: bool
+    """Whether `start` starts a process; a server that somebody else runs is there, or it is not."""
     limit: int | None
     """How many servers there may be at once, None for any number."""
 
@@ -104,11 +108,12 @@ class _Somewhere:
 class URLSource:
     """One server that somebody else runs and stops. Its sessions are shared with whoever else uses it."""
 
+    starts = False
     limit: int | None = 1
 
     def __init__(self, url: str) -> None:
         if not url.startswith(("http://", "https://")):
-            raise ValueError(f"server_url must begin with http:// or https://. Got: {url!r}")
+            raise ValueError(f"server_url must begin with http:// or https://. Got: {shown_url(url)!r}")
         self.url = url.rstrip("/")
 
     async def start(self) -> RunningServer:

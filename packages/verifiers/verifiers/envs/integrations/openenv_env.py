@@ -242,7 +242,7 @@ class OpenEnvEnv(MultiTurnEnv):
         pool = await self._get_pool()
         lease = await pool.begin(seed, self.reset_arguments, self._reset_timeout)
         state["openenv_lease"] = lease
-        state["openenv_server"] = lease.url
+        state["openenv_server"] = lease.session.shown
         state["openenv_contract"] = self.contract
         state["openenv_action_schema"] = self.action_schema
         state["openenv_action_errors"] = state["openenv_errors_in_a_row"] = 0
