@@ -73,9 +73,9 @@ def test_a_server_that_never_becomes_healthy(machine, broken):
 
     def change(folder: Path) -> None:
         both(folder)
-        manifest(start_command="python -c \"import time; print('thinking about it', flush=True); time.sleep(60)\" --port 8000")(
-            folder
-        )
+        manifest(
+            start_command="python -c \"import time; print('thinking about it', flush=True); time.sleep(60)\" --port 8000"
+        )(folder)
 
     done = evaluate(machine, broken("never-healthy", change))
     text = everything(done)
