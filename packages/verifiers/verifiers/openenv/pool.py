@@ -43,6 +43,7 @@ class _Server:
     capacity: int | None
     leases: int = 0  # connecting ones included
     connecting: int = 0
+    closing: int = 0
     refusals: int = 0
     blocked: bool = False
     retired: bool = False
@@ -158,14 +159,20 @@ class Pool:
             finally:
                 server.connecting -= 1
                 if not kept:
-                    await self._let_go(server, session)
+                    await asyncio.shield(self._closing(server, session))
                 self._dispatch()
 
     async def end(self, lease: Lease) -> None:
-        """Give a session back: the server has let go of it, or is being replaced, when this returns. Never raises."""
+        """Give a session back. Never raises.
+
+        A WebSocket that is in order is closed in the background, and its place is free once the server has let go of it.
+        Else the server has let go of it, or has been stopped, when this returns.
+        """
         self._pace.session_ended(lease, asyncio.get_running_loop().time())
-        await self._let_go(lease._server, lease.session)
-        self._dispatch()
+        session = lease.session
+        closing = self._closing(lease._server, session)
+        if session.dialect != "ws" or session.lost or self.options.isolation == "sandbox":
+            await asyncio.shield(closing)
 
     async def explain(self, lease: Lease, error: SessionLost) -> SessionLost:
         """`error` with the exit code and the tail of the log when the server of the lost session is gone as well."""
@@ -236,12 +243,13 @@ class Pool:
                 self._dispatch()
             raise
 
-    async def _let_go(self, server: _Server, session: Session | None) -> None:
+    def _closing(self, server: _Server, session: Session | None) -> asyncio.Task[None]:
         """Close the session; replace a server that can no longer be trusted with another one."""
+        server.closing += 1
         task = asyncio.ensure_future(self._close_session(server, session))
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-        await asyncio.shield(task)
+        return task
 
     async def _close_session(self, server: _Server, session: Session | None) -> None:
         try:
@@ -253,6 +261,7 @@ class Pool:
                     # A plain HTTP server may still be busy with the abandoned step of its one and only episode.
                     await self._retire(server)
         finally:
+            server.closing -= 1
             server.leases -= 1
             self._dispatch()
 
@@ -333,8 +342,9 @@ class Pool:
 
     def _start_more(self) -> None:
         assert self.loop is not None
-        waiting = len(self._waiting)
-        if not waiting or self.loop.time() < self._start_after:
+        # Those who get the places of sessions that are closing need no other server.
+        waiting = len(self._waiting) - sum(server.closing for server in self._servers)
+        if waiting <= 0 or self.loop.time() < self._start_after:
             return
         alive = [server for server in self._servers if not server.retired]
         if any(server.capacity is None or (server.blocked and server.refusals <= PATIENT_REFUSALS) for server in alive):
