@@ -1,134 +1,129 @@
-"""Ten-step rollouts through OpenEnvEnv with an instant model, beside a bare websockets loop on the same running server."""
+"""Rollouts beside a bare websockets loop on the same server, warm; and beside the official client, cold."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-import resource
-import socket
-import statistics
+import os
 import subprocess
 import sys
-import time
+import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import httpx
-from websockets.asyncio.client import connect
-
-from verifiers.envs.integrations.openenv_env import OpenEnvEnv
-from verifiers.evaluation.policies import Policy
-from verifiers.types import AssistantMessage
+from official.scratch import Failed
+from speed.cells import Cell, Load, chosen_cells, load, measure, place
+from speed.cli import count, end_by_signals, tell
+from speed.games import GAMES
+from speed.report import Goal, load_table, official_goals, warm_goals, warm_table
 
 HERE = Path(__file__).resolve().parent
-STEPS = 10
-MOVE = AssistantMessage(content='{"move": "on"}')
+RESULTS = HERE / "openenv_results.md"
+MORE = """\
+What is played: `gym`, a game behind a bare WebSocket server, and `mcp`, tool calls to an openenv-core server. Both from
+images built by vf-build, in sandboxes of a Hub of their own, which is removed at the end.
+
+examples:
+  script/bench openenv --quick               a minute: few cells, one round, no official client
+  script/bench openenv --skip-official       the warm comparison alone
+  script/bench openenv --record              everything, and benchmarks/openenv_results.md written anew
+  script/bench openenv_profile               where the time of a step goes
+"""
 
 
-class Instant(Policy):
-    """Answers at once with the one valid move."""
-
-    def answer(self, *_: Any) -> AssistantMessage:
-        return MOVE
-
-    async def get_native_response(self, *_: Any, **__: Any) -> AssistantMessage:
-        return MOVE
-
-
-def serve() -> tuple[subprocess.Popen[bytes], str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "uvicorn",
-        "server:app",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--log-level",
-        "warning",
-    ]
-    child = subprocess.Popen(command, cwd=HERE / "servers" / "ten_steps")
-    url = f"http://127.0.0.1:{port}"
-    for _ in range(400):
-        try:
-            if httpx.get(f"{url}/health").status_code == 200:
-                return child, url
-        except httpx.HTTPError:
-            time.sleep(0.05)
-    child.kill()
-    raise SystemExit("the benchmark's server did not start")
-
-
-async def bare(url: str, episodes: int, concurrency: int) -> float:
-    """Seconds for the episodes with a new connection for each, as any client must."""
-    gate = asyncio.Semaphore(concurrency)
-
-    async def one(seed: int) -> None:
-        async with gate, connect(url.replace("http", "ws") + "/ws", compression=None, proxy=None) as ws:
-            await ws.send(json.dumps({"type": "reset", "data": {"seed": seed}}))
-            done = json.loads(await ws.recv())["data"]["done"]
-            while not done:
-                await ws.send(json.dumps({"type": "step", "data": {"move": "on"}}))
-                done = json.loads(await ws.recv())["data"]["done"]
-
-    began = time.perf_counter()
-    await asyncio.gather(*(one(seed) for seed in range(episodes)))
-    return time.perf_counter() - began
-
-
-async def ours(url: str, episodes: int, concurrency: int) -> float:
-    """Seconds for the same episodes as rollouts: environment, rubric, trajectory and all."""
-    env = OpenEnvEnv(
-        server_url=url,
-        prompt_renderer=lambda observation, **_: [{"role": "user", "content": str(observation)}],
-        num_train_examples=1,
-        num_eval_examples=episodes,
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="script/bench openenv",
+        description=__doc__,
+        epilog=MORE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    began = time.perf_counter()
-    results = await env.evaluate(
-        Instant(), "instant", num_examples=episodes, max_concurrent=concurrency, on_progress=[]
+    extent = parser.add_mutually_exclusive_group()
+    extent.add_argument("--quick", action="store_true", help="few cells, one round, without the official client")
+    extent.add_argument(
+        "--full", action="store_true", help="2,000 mcp rollouts not only at 32 at once and in one round"
     )
-    took = time.perf_counter() - began
-    await env._teardown()
-    wrong = [row for row in results["outputs"] if row["reward"] != STEPS]
-    if wrong:
-        raise SystemExit(f"{len(wrong)} rollouts were not scored {STEPS}: {wrong[0]['error']}")
-    return took
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--episodes", type=int, default=200)
-    parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
-    child, url = serve()
+    parser.add_argument("--skip-official", action="store_true", help="without the official client")
+    parser.add_argument("--rounds", type=count, help="of the warm comparison (default: 3, with --quick 1)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every measurement there as well")
+    parser.add_argument("--record", action="store_true", help=f"write the tables into benchmarks/{RESULTS.name}")
+    chosen = parser.parse_args()
+    if chosen.record and (chosen.quick or chosen.skip_official):
+        parser.error("--record is for a complete run, without --quick and --skip-official")
+    end_by_signals()
     try:
-        print(f"{arguments.episodes} episodes of {STEPS} steps, median of {arguments.rounds} rounds taken in turn")
-        print(f"{'at once':>8} {'bare steps/s':>13} {'ours steps/s':>13} {'ours/bare':>10} {'ours rollouts/s':>16}")
-        for concurrency in arguments.concurrency:
-            times: dict[str, list[float]] = {"bare": [], "ours": []}
-            for _ in range(arguments.rounds):
-                times["bare"].append(asyncio.run(bare(url, arguments.episodes, concurrency)))
-                times["ours"].append(asyncio.run(ours(url, arguments.episodes, concurrency)))
-            rate = {name: arguments.episodes / statistics.median(took) for name, took in times.items()}
-            print(
-                f"{concurrency:>8} {rate['bare'] * STEPS:>13.0f} {rate['ours'] * STEPS:>13.0f}"
-                f" {rate['ours'] / rate['bare']:>10.2f} {rate['ours']:>16.0f}",
-                flush=True,
-            )
-        print(
-            f"memory of this process at its highest: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MiB"
-        )
-    finally:
-        child.terminate()
-        child.wait()
+        return _run(chosen)
+    except Failed as error:
+        print(f"benchmarks/openenv: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    cells = chosen_cells(quick=chosen.quick, full=chosen.full)
+    rounds = chosen.rounds or (1 if chosen.quick else 3)
+    with place(list(GAMES)) as where:
+        servers = measure(where, cells, rounds)
+        loaded = load(where, GAMES["gym"])
+    title = f"{os.cpu_count()} cores, rounds: {rounds}"
+    text = [f"Warm ({title})", "", warm_table(cells, servers), "", load_table(loaded)]
+    print("\n" + "\n".join(text), flush=True)
+    goals = warm_goals(cells, loaded)
+    official: list[dict[str, Any]] = []
+    if not (chosen.quick or chosen.skip_official):
+        official, printed = _official()
+        text += ["", "Cold, beside the official client", "", printed]
+        goals += official_goals(official)
+    summary = ["Goals", *map(str, goals)]
+    print("\n" + "\n".join(summary), flush=True)
+    if chosen.json is not None:
+        chosen.json.write_text(json.dumps(_plain(rounds, cells, loaded, official, goals), indent=2) + "\n")
+    if chosen.record:
+        RESULTS.write_text(_page([*text, "", *summary]))
+    return 0
+
+
+def _official() -> tuple[list[dict[str, Any]], str]:
+    """What official/compare.py measures, and what it prints."""
+    tell("The official client and ours, from cold ...")
+    with tempfile.TemporaryDirectory(prefix="prime-bench-") as folder:
+        file = Path(folder) / "official.json"
+        command = [sys.executable, str(HERE / "official" / "compare.py"), "--json", str(file)]
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        try:
+            printed = child.communicate()[0].strip()
+        finally:
+            if child.poll() is None:
+                child.terminate()  # it removes what it has started, which takes a while
+                child.wait()
+        if not file.is_file():
+            raise Failed("The comparison with the official client gave no result; it says why above.")
+        print("\n" + printed, flush=True)
+        return json.loads(file.read_text()), printed
+
+
+def _page(lines: list[str]) -> str:
+    body = "\n".join(line.rstrip() for line in "\n".join(lines).splitlines())
+    return (
+        "# Rollouts beside a bare loop and beside the official client\n\n"
+        "Written by `script/bench openenv --record` on a machine of two cores, which clients, servers and Hub share. Ratios of one\n"
+        "run can be compared, rates of two machines cannot. Where the time of a step goes: [openenv_profile.md](openenv_profile.md).\n\n"
+        f"```\n{body}\n```\n"
+    )
+
+
+def _plain(
+    rounds: int, cells: list[Cell], loaded: Load, official: list[dict[str, Any]], goals: list[Goal]
+) -> dict[str, Any]:
+    warm = [{**asdict(cell), "ratio": cell.ratio} for cell in cells]
+    return {
+        "rounds": rounds,
+        "warm": warm,
+        "load": asdict(loaded),
+        "official": official,
+        "goals": [asdict(goal) for goal in goals],
+    }
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

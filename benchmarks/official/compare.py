@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scratch import HERE, Failed, Scratch, official_python, scratch
+from scratch import ENVIRONMENT, HERE, Failed, Scratch, official_python, scratch
 
 OFFICIAL = "official"
 LIMIT_SECONDS = 600
@@ -80,7 +80,7 @@ def run(row: Row, place: Scratch, model_url: str, limit: float) -> dict[str, Any
     Raises Failed when it ends without one, or not within `limit` seconds.
     """
     before = place.sandboxes()
-    told = ["--environment", str(place.environment), "--model-url", model_url, "--rollouts", str(row.rollouts)]
+    told = ["--environment", str(place.copy_of(ENVIRONMENT)), "--model-url", model_url, "--rollouts", str(row.rollouts)]
     began = time.time()
     command = [*row.command, *told, "--concurrency", str(row.concurrency), "--spawned", repr(began)]
     variables = {**place.variables, "BENCH_MODEL_KEY": KEY}

@@ -1,4 +1,4 @@
-"""Where both clients play: a virtual environment of the official one's own, and a Hub in a temporary home with the game's image.
+"""Where all of them play: a Hub in a temporary home with the games' images; for the official client a virtual environment.
 
 The virtual environment stays in .cache/bench for the next time; of the rest nothing is left.
 """
@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,14 +62,18 @@ def official_python() -> Path:
 
 @dataclass(frozen=True)
 class Scratch:
-    """A Hub that runs, with the game's image. `environment` is the folder of ten_steps.py, `variables` what a client's
+    """A Hub that runs, with the images of the projects, whose copies lie in `folder`. `variables` is what a client's
     process gets as its environment; a login to the Hub is in its HOME, where both clients look for it.
     """
 
-    environment: Path
+    folder: Path
     variables: Mapping[str, str]
     url: str
     key: str
+
+    def copy_of(self, project: Path) -> Path:
+        """Where the copy of a project is, which has its image's manifest."""
+        return self.folder / project.name
 
     def sandboxes(self) -> int:
         """How many sandboxes the Hub has started so far, ended ones too."""
@@ -81,20 +85,27 @@ class Scratch:
 
 
 @contextlib.contextmanager
-def scratch() -> Generator[Scratch]:
-    """Start a Hub in a temporary home and build the game's image there; stop it and remove everything at the end."""
+def scratch(
+    projects: Sequence[Path] = (ENVIRONMENT,), prepare: Callable[[Path], None] = lambda _: None
+) -> Generator[Scratch]:
+    """Start a Hub in a temporary home and build the projects' images there; stop it and remove everything at the end.
+
+    `prepare` is given the copy of each project before its image is built. Raises Failed.
+    """
     folder = Path(tempfile.mkdtemp(prefix="prime-bench-"))
     variables = _variables(folder)
     prime, build = (str(Path(sys.executable).parent / name) for name in ("prime", "vf-build"))
     try:
         (folder / "home").mkdir()
-        environment = folder / ENVIRONMENT.name
-        shutil.copytree(ENVIRONMENT, environment, ignore=shutil.ignore_patterns("__pycache__", ".*"))
         url = _run([prime, "hub", "start", "--port", "0"], variables, COMMAND_SECONDS).strip()
         _run([prime, "login"], variables, COMMAND_SECONDS)
-        _run([build, "ten-steps", "-p", str(folder)], variables, COMMAND_SECONDS)
+        for project in projects:
+            copy = folder / project.name
+            shutil.copytree(project, copy, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+            prepare(copy)
+            _run([build, project.name.replace("_", "-"), "-p", str(folder)], variables, COMMAND_SECONDS)
         key = (folder / "hub" / "owner.token").read_text().strip()
-        yield Scratch(environment, variables, url, key)
+        yield Scratch(folder, variables, url, key)
     finally:
         try:
             _run([prime, "hub", "stop"], variables, STOP_SECONDS)
