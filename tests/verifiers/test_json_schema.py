@@ -124,6 +124,11 @@ SCHEMAS: dict[str, Any] = {
     "nothing": {"type": "string", "maxLength": 0},
     **{name: {"type": "string", "format": name} for name in ("date", "date-time", "email", "uuid", "uri")},
     "anything": {},
+    "sums": {"$ref": "#/$defs/E", "$defs": {"E": {"anyOf": [{"type": "object", "properties": {"op": {"const": "add"}, "a": {"$ref": "#/$defs/E"}, "b": {"$ref": "#/$defs/E"}}, "required": ["op", "a", "b"]}, {"type": "object", "properties": {"op": {"const": "lit"}, "v": {"type": "number"}}, "required": ["op", "v"]}]}}},
+    "beyond-floats": {"type": "number", "minimum": 0, "maximum": 10**400},
+    "no-ends": {"type": "number", "minimum": float("-inf"), "maximum": float("inf")},
+    "up-to": {"type": "string", "pattern": "^a{,3}$"},
+    "long-list": {"type": "array", "items": {"type": "integer"}, "maxItems": 10**6},
 }  # fmt: skip
 
 
@@ -134,6 +139,42 @@ def test_every_value_is_accepted(name):
     drawn += [echo(schema, "hello there, you", Random(seed)) for seed in range(5)]
     for value in [first(schema), *drawn]:
         assert not wrong(schema, value) and accepts(schema, value)
+
+
+def test_a_reference_may_be_escaped():
+    schema = {"$ref": "#/$defs/Box%20of%20two", "$defs": {"Box of two": {"const": 2}}}
+    assert sample(schema, Random(0)) == first(schema) == 2
+
+
+def test_lengths_count_more_than_a_format():
+    schema = {"type": "string", "format": "email", "minLength": 1, "maxLength": 5}
+    assert 1 <= len(sample(schema, Random(0))) <= 5
+
+
+def test_a_list_is_no_longer_than_anybody_would_write_it():
+    assert max(len(sample(SCHEMAS["long-list"], Random(seed))) for seed in range(60)) == 20
+    assert len(sample({"type": "array", "minItems": 30, "maxItems": 10**6}, Random(0))) == 30
+
+
+def test_the_metadata_that_openenv_adds_to_every_action_changes_nothing():
+    class Metadata(BaseModel):
+        metadata: dict[str, Any] = Field(default_factory=dict, description="Additional metadata for the action")
+
+    class Plain(BaseModel):
+        move: Literal["up", "down"]
+        steps: Annotated[int, Field(ge=0, le=99)] = 1
+        table: dict[str, Any] | None = None
+
+    class Action(Plain, Metadata):
+        model_config = ConfigDict(extra="forbid")
+
+    bare, core = Plain.model_json_schema(), Action.model_json_schema()
+    assert "metadata" in core["properties"]
+    for seed in range(60):
+        assert sample(core, Random(seed)) == sample(bare, Random(seed))
+    assert first(core) == first(bare)
+    needed = {**core, "required": ["metadata"]}
+    assert sample(needed, Random(0))["metadata"] == {}
 
 
 def random_schema(rng: Random, depth: int = 0) -> dict[str, Any]:
@@ -251,6 +292,7 @@ def test_a_pattern_nobody_can_read_falls_back_on_its_examples():
         ({"type": "integer", "minimum": 3, "maximum": 2}, "from 3 to 2 is empty"),
         ({"$ref": "#/nowhere"}, "'#/nowhere', which does not exist"),
         ({"$ref": "other.json"}, "not in the same document"),
+        ({"$ref": "#here"}, "'#here'; only references such as"),
         ({"type": "colour"}, "'colour', which JSON does not know"),
         ({"type": "integer", "minimum": 1, "maximum": 2, "multipleOf": 5}, "from 1 to 2 holds no multiple of 5"),
         ({"$ref": "#"}, "leads round in a circle"),

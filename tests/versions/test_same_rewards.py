@@ -14,22 +14,12 @@ SEEDS = 12
 ROLLOUTS = 2
 
 
-class Mover(RandomPolicy):
-    """baseline/random on the move alone: openenv adds `metadata` to every action's schema, which would cost draws."""
-
-    def answer(self, prompt, tools, action_schema, rng):
-        if action_schema:
-            moves = {name: field for name, field in action_schema["properties"].items() if name != "metadata"}
-            action_schema = {**action_schema, "properties": moves}
-        return super().answer(prompt, tools, action_schema, rng)
-
-
 async def rewards(env) -> list[float]:
     """One after another, so that a server of one episode at a time will do."""
     found = []
     for row in env.get_eval_dataset():
         for rollout in range(ROLLOUTS):
-            state = await env.rollout({**row, "rollout_index": rollout}, Mover(), "baseline/random")
+            state = await env.rollout({**row, "rollout_index": rollout}, RandomPolicy(), "baseline/random")
             await env.score([state])
             assert state["error"] is None
             found.append(state["reward"])

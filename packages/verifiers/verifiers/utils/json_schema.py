@@ -8,6 +8,7 @@ cannot be built straight away (not, oneOf that overlaps, …) is drawn again unt
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from random import Random
@@ -25,6 +26,9 @@ _INNER_DRAWS = 8
 _BUDGET = 2000
 _SPAN = 10
 """How far numbers go where the schema sets no end."""
+_MOST_ITEMS = 20
+"""So many items an array has at most, where the schema asks for no more."""
+_LARGEST = Fraction(sys.float_info.max)
 _COMBINED = frozenset({"allOf", "anyOf", "oneOf", "if", "then", "else", "$ref"})
 _UNSURE = frozenset({"allOf", "anyOf", "oneOf", "if", "not", "contains", "dependentSchemas", "$ref"})
 """Words after which a value is checked where it is made, not only at the end."""
@@ -143,17 +147,33 @@ class _Builder:
                 yield from self.parts(schema.get("else", True), depth, followed + 1)
 
     def branch(self, options: Sequence[Any], depth: int) -> Any:
-        """One branch; far down one that does not nest further, if there is one."""
+        """One branch; far down one of those that end soonest."""
+        options = [option for option in options if option is not False] or options
         if depth > _DEEP:
-            options = [option for option in options if not self.nests(option)] or options
-        return self.choice.pick([option for option in options if option is not False] or options)
+            heights = [self.height(option) for option in options]
+            options = [option for option, height in zip(options, heights, strict=True) if height == min(heights)]
+        return self.choice.pick(options)
 
-    def nests(self, schema: Any) -> bool:
-        for _ in range(32):
-            if not (isinstance(schema, Mapping) and "$ref" in schema):
-                break
-            schema = look_up(self.root, str(schema["$ref"]))
-        return isinstance(schema, Mapping) and bool({"object", "array"} & set(kinds(schema)) or "allOf" in schema)
+    def height(self, schema: Any, below: tuple[str, ...] = ()) -> float:
+        """How many levels the smallest value has below its own, 0 for a number; infinite where a `$ref` leads round."""
+        if not isinstance(schema, Mapping):
+            return 0
+        parts = [self.height(part, below) for part in schema.get("allOf") or ()]
+        if "$ref" in schema:
+            name = str(schema["$ref"])
+            round_again = name in below or len(below) > _DEEPEST
+            parts.append(math.inf if round_again else self.height(look_up(self.root, name), (*below, name)))
+        for kind in ("anyOf", "oneOf"):
+            if schema.get(kind):
+                parts.append(min(self.height(part, below) for part in schema[kind]))
+        if "object" in kinds(schema):
+            properties = schema.get("properties") or {}
+            needed = [properties[name] for name in schema.get("required") or () if name in properties]
+            parts.append(1 + max((self.height(part, below) for part in needed), default=0))
+        elif "array" in kinds(schema):
+            items = schema.get("items")
+            parts.append(1 + (self.height(items, below) if schema.get("minItems") else 0))
+        return max(parts, default=0)
 
     # Values
 
@@ -207,6 +227,8 @@ class _Builder:
         for name, part in properties.items():
             if name in required:
                 built[name] = self.value(part, depth + 1)
+            elif _free_form(part):
+                continue
             elif depth <= _DEEP and len(built) + len(required) < most and self.choice.maybe(0.5):
                 self.optional(built, name, part, depth)
         for name in required:
@@ -259,7 +281,7 @@ class _Builder:
         low = int(schema.get("minItems", 0))
         most = schema.get("maxItems")
         low = max(low, min(len(fixed), low if most is None else int(most)))
-        high = int(max(low, 3) if most is None else most)
+        high = int(max(low, 3) if most is None else min(most, max(low, len(fixed), _MOST_ITEMS)))
         built = [self.value(part, depth + 1) for part in list(fixed)[:high]]
         if items is False:
             return built
@@ -305,8 +327,8 @@ class _Builder:
         return int(found) if whole else float(found)
 
     def real(self, low: Fraction | None, high: Fraction | None, after: bool, before: bool) -> float:
-        start = float(low) if low is not None else 0.0 if high is None or high > 0 else float(high) - _SPAN
-        end = float(high) if high is not None else start + _SPAN
+        start = _real(low) if low is not None else 0.0 if high is None or high > 0 else _real(high) - _SPAN
+        end = _real(high) if high is not None else start + _SPAN
         if start > end or (start == end and (after or before)):
             raise Impossible(f"The schema's range from {start:g} to {end:g} is empty.")
         middle = start / 2 + end / 2
@@ -324,7 +346,8 @@ class _Builder:
             return self.matching(str(schema["pattern"]), schema)
         if found := self.choice.example([item for item in schema.get("examples") or () if isinstance(item, str)]):
             return found
-        if formed := self.choice.formed(str(schema.get("format", ""))):
+        formed = self.choice.formed(str(schema.get("format", "")))
+        if formed and low <= len(formed) <= (len(formed) if high is None else high):
             return formed
         return self.choice.text(low, None if high is None else int(high))
 
@@ -369,6 +392,16 @@ class _Builder:
         return None
 
 
+def _free_form(schema: Any) -> bool:
+    """Whether a schema is an object of which nothing is said, such as the `metadata` that openenv adds to every action."""
+    return (
+        isinstance(schema, Mapping)
+        and schema.get("type") == "object"
+        and schema.get("additionalProperties", True) is True
+        and _NOTES.issuperset(schema.keys() - {"type", "additionalProperties"})
+    )
+
+
 def kinds(schema: Mapping[str, Any]) -> list[str]:
     """The types that a schema names, else the one that its other words speak of."""
     declared = schema.get("type")
@@ -387,9 +420,15 @@ def _range(schema: Mapping[str, Any]) -> tuple[Fraction | None, Fraction | None,
 
 
 def _end(end: Any, beyond: Any, narrower: Callable[[float, float], bool]) -> tuple[Fraction | None, bool]:
+    end, beyond = (None if item in (math.inf, -math.inf) else item for item in (end, beyond))
     if is_number(beyond) and (end is None or narrower(end, beyond)):
         return exact(beyond), True
     return None if end is None else exact(end), beyond is True  # OpenAPI 3.0: a flag beside minimum
+
+
+def _real(end: Fraction) -> float:
+    """The nearest number that a float can be."""
+    return float(max(-_LARGEST, min(end, _LARGEST)))
 
 
 def _shown(end: Fraction | None) -> str:

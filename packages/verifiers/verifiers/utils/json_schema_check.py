@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, TypeGuard
+from urllib.parse import unquote
 
 from verifiers.utils.patterns import matches
 
@@ -56,7 +57,10 @@ def look_up(root: Any, reference: str) -> Any:
     if not reference.startswith("#"):
         raise ValueError(f"The schema refers to {reference!r}, which is not in the same document.")
     node: Any = root
-    for part in reference.lstrip("#").split("/")[1:]:
+    parts = unquote(reference[1:]).split("/")
+    if parts[0]:
+        raise ValueError(f"The schema refers to {reference!r}; only references such as '#/$defs/Move' are followed.")
+    for part in parts[1:]:
         name = part.replace("~1", "/").replace("~0", "~")
         if isinstance(node, list) and name.isdigit() and int(name) < len(node):
             node = node[int(name)]

@@ -200,8 +200,8 @@ class _Reader:
         low, high = 1, 1
         if found := self.find(r"[*+?]"):
             low, high = {"*": (0, None), "+": (1, None), "?": (0, 1)}[found[0]]
-        elif found := self.find(r"\{(\d+)(,?)(\d*)\}"):
-            low = int(found[1])
+        elif found := self.find(r"\{(?=\d|,\d)(\d*)(,?)(\d*)\}"):
+            low = int(found[1] or 0)
             high = int(found[3]) if found[3] else (None if found[2] else low)
         else:
             return part
