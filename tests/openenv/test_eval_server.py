@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.openenv.conftest import wait_healthy
+
 MODULE = """
 import json
 import verifiers as vf
@@ -119,6 +121,26 @@ def test_moves_written_by_hand(command, game, running, tmp_path):
     assert found[102]["error"]["message"] == "Nothing is recorded for example 2, rollout 0 (seed 102) in mine.jsonl."
 
 
+def test_what_speaks_against_a_recording_is_said_before_it_is_played(command, game, running, tmp_path):
+    game()
+    url = running("counter")
+    command("my-game", "--server", url, "-m", "baseline/first", "-n", "2", "-r", "1", "-o", "played")
+    (run,) = (tmp_path / "played" / "evals").glob("*/*")
+    again = ("-m", f"baseline/replay:{run.relative_to(tmp_path)}", "-r", "1", "-o", "again")
+    assert "Note:" not in command("my-game", "--server", url, *again, "-n", "2").stderr
+    more = command("my-game", "--server", url, *again, "-n", "5").stderr
+    attempts = run.relative_to(tmp_path) / "attempts.jsonl"
+    assert more.startswith(f"Note: {attempts} has nothing for 3 of 5 rollouts, which will be unscored.\n")
+    (tmp_path / "environments" / "my_game").rename(tmp_path / "environments" / "other_game")
+    (tmp_path / "environments" / "other_game" / "my_game.py").rename(
+        tmp_path / "environments" / "other_game" / "other_game.py"
+    )
+    for name in ("attempts.jsonl", "results.jsonl"):
+        given = f"baseline/replay:{run.relative_to(tmp_path) / name}"
+        other = command("other-game", "--server", url, "-m", given, "-n", "2", "-r", "1", "-o", "other")
+        assert f"{name} is a run of 'my-game', and this is 'other-game'.\n" in other.stderr
+
+
 FEW = ("-m", "baseline/first", "-n", "1", "-r", "1")
 
 
@@ -137,6 +159,7 @@ def test_no_address_no_answer_no_server(command, game, running, tmp_path):
     assert said.startswith("No OpenEnv server answers at http://127.0.0.1:1: ConnectError") and "secret" not in said
     assert "Start it, as in 'uvicorn server:app --port 8000'" in said
     url = running("counter")
+    assert refused(command, "--server", f"{url}/?token=abc").endswith(f"leave out what follows {url}/\n")
     assert "leave one of them out" in refused(command, "--server", url, "-a", '{"server_url": "http://x"}')
     (tmp_path / "environments" / "my_game" / "my_game.py").write_text(
         "import verifiers as vf\n"
@@ -146,6 +169,35 @@ def test_no_address_no_answer_no_server(command, game, running, tmp_path):
         "The environment 'my-game' is no OpenEnv environment (SingleTurnEnv), so it plays on no server; "
         "leave --server out.\n"
     )
+
+
+GUARD = """
+import base64
+
+@app.middleware("http")
+async def guard(request, call_next):
+    wanted = "Basic " + base64.b64encode(b"me:p@ss word").decode()
+    if request.headers.get("authorization") != wanted:
+        from fastapi import Response
+        return Response(status_code=401)
+    return await call_next(request)
+"""
+
+
+def test_a_server_that_wants_a_password(command, game, serve, tmp_path):
+    game()
+    source = serve("counter")
+    server = source.folder / "server.py"
+    server.write_text(server.read_text() + GUARD)
+    url = source.spawn().url
+    known = url.replace("://", "://me:p%40ss%20word@")
+    wait_healthy(known)
+    assert refused(command, "--server", url) == (
+        f"The server at {url} asks for a user and a password (HTTP 401 from /health), or for other ones: "
+        "--server http://USER:PASSWORD@…\n"
+    )
+    command("my-game", "--server", known, *FEW, "-o", "out")
+    assert rows(tmp_path / "out")[0]["reward"] == 3.0
 
 
 def test_another_contract(command, game, running):

@@ -29,6 +29,7 @@ from verifiers.evaluation.models import ModelNotResolved, ResolvedModel, resolve
 from verifiers.evaluation.outputs import StateColumnError
 from verifiers.evaluation.progress import view
 from verifiers.evaluation.recording import identity_of, settings_of
+from verifiers.evaluation.replay import ReplayPolicy
 from verifiers.evaluation.report import as_data, render
 from verifiers.evaluation.runner import Runner, RunOptions, number_rows
 from verifiers.loading import (
@@ -189,6 +190,9 @@ def _plan(arguments: Arguments) -> Plan:
             file=sys.stderr,
         )
     identity = identity_of(env, model.model, arguments.sampling_args)
+    if isinstance(model.client, ReplayPolicy):
+        for doubt in model.client.doubts(identity.env_id, number_rows(rows)):
+            print(f"Note: {doubt}", file=sys.stderr)
     return Plan(arguments, env, origin, model, rows, identity, len(rows) // rollouts, rollouts)
 
 

@@ -26,6 +26,11 @@ def load_on_server(name: str, env_args: Mapping[str, Any], url: str) -> Environm
     what `load_environment` raises, no http address, no OpenEnv environment, no answer, another contract.
     """
     check_address(url, "--server", "http://127.0.0.1:8000")
+    if "?" in url or "#" in url:
+        raise ValueError(
+            f"--server is the server's address alone, and /health, /reset and the like are added to it: leave out what "
+            f"follows {shown_url(url).split('#')[0]}"
+        )
     if ARGUMENT in env_args:
         raise ValueError(f"--server and the argument {ARGUMENT} (-a) both name a server; leave one of them out.")
     # Given to the constructor where that can be, since a project without an image then needs none.
@@ -68,6 +73,11 @@ async def _ask(name: str, url: str, contract: str | None) -> None:
     async with probe.new_client(url) as client:
         problem = await probe.health_problem(client, url, 5.0)
         if problem is not None:
+            if problem.startswith("HTTP 401"):
+                raise ValueError(
+                    f"The server at {shown} asks for a user and a password ({problem}), or for other ones: "
+                    "--server http://USER:PASSWORD@…"
+                )
             raise ValueError(
                 f"No OpenEnv server answers at {shown}: {problem}. Start it, as in "
                 "'uvicorn server:app --port 8000' in the project's folder, or correct --server."

@@ -55,10 +55,12 @@ class Recording:
 
 @dataclass(slots=True)
 class Recordings:
-    """All recordings of one file. `label` names the file and its content without its path."""
+    """All recordings of one file. `label` names the file and its content without its path, `env_id` the environment of
+    a run, "" where nothing tells it."""
 
     path: Path
     label: str
+    env_id: str = ""
     by_key: dict[Key, Recording] = field(default_factory=dict)
 
     def find(self, seed: Any, example_id: Any, rollout_index: int) -> Recording | None:
@@ -97,7 +99,7 @@ def read_recordings(given: str) -> Recordings:
         raise RecordingError(f"The recording {path} cannot be read: {error.strerror or error}.") from None
     name = path.parent.resolve().name if path.name in RUN_FILES else path.stem
     label = f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}-{hashlib.sha256(content).hexdigest()[:8]}"
-    found = Recordings(path, label)
+    found = Recordings(path, label, _environment_of(path, content))
     counts: Counter[Any] = Counter()
     for line, record in _records(path, content):
         if "actions" in record:
@@ -130,6 +132,18 @@ def _file(path: Path) -> Path:
         shown = ", ".join(str(run) for run in runs[:3]) + (", …" if len(runs) > 3 else "")
         raise RecordingError(f"There are {len(runs)} runs in {path}; name one of them: {shown}.")
     return _file(runs[0])
+
+
+def _environment_of(path: Path, content: bytes) -> str:
+    """The environment that a run's own files name."""
+    try:
+        if path.name == RUN_FILES[0]:
+            told = json.loads(content.split(b"\n", 1)[0])["identity"]["env_id"]
+        else:
+            told = json.loads((path.parent / "metadata.json").read_bytes())["env_id"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
+    return told.rpartition("/")[2].partition("@")[0].replace("_", "-") if isinstance(told, str) else ""
 
 
 def _records(path: Path, content: bytes) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from verifiers.errors import ModelError
 from verifiers.evaluation.policies import Offline
@@ -24,6 +25,23 @@ class ReplayPolicy(Offline):
     def __init__(self, recordings: Recordings) -> None:
         super().__init__()
         self.recordings = recordings
+
+    def doubts(self, env_id: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        """What speaks against replaying this in `env_id`, on `rows` with their `rollout_index`: sentences, before it is
+        played."""
+        recorded = self.recordings
+        found = []
+        if recorded.env_id not in ("", env_id.replace("_", "-")):
+            found.append(f"{recorded.path} is a run of '{recorded.env_id}', and this is '{env_id}'.")
+        missing = [row for row in rows if not self._has(row)]
+        if missing:
+            found.append(
+                f"{recorded.path} has nothing for {len(missing)} of {len(rows)} rollouts, which will be unscored."
+            )
+        return found
+
+    def _has(self, row: Mapping[str, Any]) -> bool:
+        return self.recordings.find(seed_of(row), row.get("example_id", 0), row["rollout_index"]) is not None
 
     def move(self, prompt: Messages, tools: Sequence[Tool], state: State) -> AssistantMessage:
         seed = seed_of(state)
