@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -125,14 +126,15 @@ def parse_action(text: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     text = text.strip()
     if text.startswith("{") and (action := _json_object(text)) is not None:
         return action
-    fenced = re.fullmatch(r"```[\w-]*\s*\n?(.*?)\n?\s*```", text, re.DOTALL)
-    plain = fenced[1].strip() if fenced else text
+    fence = re.match(r"```[\w-]*", text)
+    fenced = fence is not None and len(text) >= 6 and text.endswith("```")
+    plain = text[fence.end() : -3].strip() if fence and fenced else text
     action = _json_object(plain)
     if action is None and not fenced:
-        blocks = [
-            found for block in re.findall(r"```[\w-]*\s*\n(.*?)```", text, re.DOTALL) if (found := _json_object(block))
-        ]
-        action = blocks[0] if len(blocks) == 1 else None
+        # A model may repeat one character for pages: no two neighbours here match the same one, or it takes minutes.
+        blocks = re.findall(r"```[\w-]*[^\S\n]*\n(.*?)```", text, re.DOTALL)
+        actions = [found for block in blocks if (found := _json_object(block))]
+        action = actions[0] if len(actions) == 1 else None
     if action is not None:
         return action
     field = text_field(schema)
@@ -164,12 +166,45 @@ def _is_string(field: Mapping[str, Any]) -> bool:
     return field.get("type") is None and bool(values) and all(isinstance(value, str) for value in values)
 
 
+def read_arguments(text: str) -> dict[str, Any]:
+    """The arguments of a tool call. Raises: UnparseableAction."""
+    try:
+        arguments = _read_json(text or "{}")
+    except ValueError as error:
+        raise UnparseableAction(f"The tool call's arguments are not valid JSON: {error}.") from error
+    if not isinstance(arguments, dict):
+        raise UnparseableAction("The tool call's arguments must be a JSON object.")
+    return arguments
+
+
+def _read_json(text: str) -> Any:
+    """What a model has written as JSON, read strictly. Raises: ValueError; for NaN, infinities and endless nesting too,
+    which Python would read but nobody can send.
+    """
+    try:
+        return _STRICT.decode(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def _json_object(text: str) -> dict[str, Any] | None:
     try:
-        value = json.loads(text)
+        value = _read_json(text)
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is not a number in JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _no_number(text)
+
+
+_STRICT = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite)
 
 
 def tool_answer(observation: Any) -> tuple[str, list[dict[str, Any]]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import sys
 import time
@@ -13,7 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from verifiers.data import RowTable
 from verifiers.decorators import cleanup, stop, teardown
-from verifiers.envs.integrations.openenv_chat import Renderer, UnparseableAction, parse_action, tool_answer
+from verifiers.envs.integrations.openenv_chat import (
+    Renderer,
+    UnparseableAction,
+    parse_action,
+    read_arguments,
+    tool_answer,
+)
 from verifiers.envs.multiturn_env import MultiTurnEnv
 from verifiers.openenv.edited import edited_since_build
 from verifiers.openenv.errors import ActionRejected, ContractMismatch, SessionLost
@@ -304,7 +309,7 @@ class OpenEnvEnv(MultiTurnEnv):
             if not state["openenv_done"]:
                 try:
                     last = await lease.session.step(
-                        {"type": "call_tool", "tool_name": call.name, "arguments": _arguments(call.arguments)}
+                        {"type": "call_tool", "tool_name": call.name, "arguments": read_arguments(call.arguments)}
                     )
                     _record(state, step, last)
                     text, shown = tool_answer(last.observation)
@@ -391,16 +396,6 @@ def _refused(state: State, step: TrajectoryStep, error: UnparseableAction | Acti
     if code.startswith("HTTP_"):
         return f"Error: The action was not taken (HTTP {code.removeprefix('HTTP_')}): {error}"
     return f"Error: {error}"
-
-
-def _arguments(text: str) -> JSON:
-    try:
-        arguments = json.loads(text or "{}")
-    except ValueError as error:
-        raise UnparseableAction(f"The tool call's arguments are not valid JSON: {error}.") from error
-    if not isinstance(arguments, dict):
-        raise UnparseableAction("The tool call's arguments must be a JSON object.")
-    return arguments
 
 
 def _find_project(given: str | Path | None, *, required: bool) -> Path | None:
