@@ -334,10 +334,27 @@ class State(dict[str, Any]):
         return held[key]
 
     def __setitem__(self, key: str, value: Any) -> None:
-        if key in self.INPUT_FIELDS and (held := self._input(key)) is not None:
+        if key in self.INPUT_FIELDS and not dict.__contains__(self, key) and (held := self._input(key)) is not None:
             held[key] = value
         else:
             dict.__setitem__(self, key, value)
+
+    def pop(self, key: str, *default: Any) -> Any:
+        held = None if dict.__contains__(self, key) else self._input(key)
+        return dict.pop(self if held is None else held, key, *default)
+
+    def setdefault(self, key: str, default: Any = None, /) -> Any:
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        for key, value in dict(*args, **kwargs).items():
+            self[key] = value
+
+    def __ior__(self, other: Any) -> Self:  # ty: ignore[incompatible-method-override]
+        self.update(other)
+        return self
 
     def __contains__(self, key: object) -> bool:
         return dict.__contains__(self, key) or self._input(key) is not None
