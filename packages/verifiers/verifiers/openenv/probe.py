@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from verifiers.openenv.errors import ServerStartError, SessionLost
 from verifiers.openenv.source import RunningServer
+from verifiers.openenv.websocket import tls_context
 from verifiers.utils.urls import shown_url
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def new_client(url: str) -> httpx.AsyncClient:
 
     # uvicorn closes an idle connection after five seconds; one that is reused just then would cost an episode.
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=2.0)
-    return httpx.AsyncClient(timeout=None, limits=limits, trust_env=False, verify=url.startswith("https:"))
+    verify = tls_context() if url.startswith("https:") else False
+    return httpx.AsyncClient(timeout=None, limits=limits, trust_env=False, verify=verify)
 
 
 async def health_problem(client: httpx.AsyncClient, url: str, timeout: float = 2.0) -> str | None:

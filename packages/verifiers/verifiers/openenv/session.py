@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 Dialect = Literal["ws", "http"]
 CLOSE_SECONDS = 2.0
 NO_WEBSOCKET_STATUS = frozenset({403, 404})
+# What a proxy says when it has not reached the server, or not let us through: no model can help that.
+NOT_THE_SERVER = frozenset({401, 407, 429, 502, 503, 504})
 
 
 class Session(ABC):
@@ -137,10 +139,11 @@ class WebSocketSession(Session):
     async def _exchange(self, kind: str, data: JSON | None, expected: str, timeout: float | None = None) -> Any:
         self._check_alive()
         seconds = self.timeout if timeout is None else timeout
-        message = {"type": kind} if data is None else {"type": kind, "data": data}
+        text = _encoded({"type": kind} if data is None else {"type": kind, "data": data})
         try:
-            frame = await self._socket.request(json.dumps(message), seconds)
-            return self._read(frame, kind, expected)
+            if (unasked := self._socket.unasked()) is not None:
+                raise self._refusal(unasked)
+            return self._read(await self._socket.request(text, seconds), kind, expected)
         except (ActionRejected, RPCError):
             raise
         except CapacityReached:
@@ -158,10 +161,24 @@ class WebSocketSession(Session):
             self._abandon()
             raise
 
+    def _refusal(self, unasked: str | bytes) -> Exception:
+        """A full server says so before we have said anything. Any other frame would be taken for the reply to the next
+        request, and that one's reply for the one after.
+        """
+        try:
+            reply = json.loads(unasked)
+        except (ValueError, RecursionError):
+            reply = None
+        if isinstance(reply, dict) and reply.get("type") == "error":
+            error = frame_error(reply.get("data"))
+            if not isinstance(error, ActionRejected):
+                return error
+        return SessionLost(f"The OpenEnv server at {self.shown} sent a frame that nobody had asked for.")
+
     def _read(self, frame: str | bytes, kind: str, expected: str) -> Any:
         try:
             reply = json.loads(frame)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SessionLost(f"The OpenEnv server at {self.shown} sent a frame that is not JSON.") from error
         if not isinstance(reply, dict):
             raise SessionLost(f"The OpenEnv server at {self.shown} sent a frame that is not a JSON object.")
@@ -234,9 +251,10 @@ class HTTPSession(Session):
     ) -> Any:
         self._check_alive()
         seconds = self.timeout if timeout is None else timeout
+        content = None if body is None else _encoded(body)
         try:
             async with asyncio.timeout(seconds):
-                return await self._answer(method, path, body, query)
+                return await self._answer(method, path, content, query)
         except ActionRejected:
             raise
         except TimeoutError:
@@ -246,20 +264,27 @@ class HTTPSession(Session):
             self._abandon()
             raise
 
-    async def _answer(self, method: str, path: str, body: JSON | None, query: JSON | None) -> Any:
+    async def _answer(self, method: str, path: str, content: str | None, query: JSON | None) -> Any:
         import httpx
 
-        what = f"{method} {path}"
+        what, headers = f"{method} {path}", None if content is None else {"Content-Type": "application/json"}
         try:
-            response = await self._client.request(method, self.url + path, json=body, params=query)
+            response = await self._client.request(
+                method, self.url + path, content=content, headers=headers, params=query
+            )
         except httpx.HTTPError as error:
             raise SessionLost(f"The OpenEnv server at {self.shown} broke off a {what} ({_name(error)}).") from error
         try:
             answer = response.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = response.text
         if response.is_success:
             return answer
+        if response.is_redirect or response.status_code in NOT_THE_SERVER:
+            raise SessionLost(
+                f"The OpenEnv server at {self.shown} was not reached: {what} was answered with HTTP "
+                f"{response.status_code} {response.reason_phrase}."
+            )
         if response.status_code >= 500 and await health_problem(self._client, self.url, 5.0) is not None:
             raise SessionLost(
                 f"The OpenEnv server at {self.shown} answered {what} with HTTP {response.status_code} "
@@ -299,9 +324,19 @@ async def connect(
         raise SessionLost(
             f"The OpenEnv server at {shown_url(url)} refused a session with HTTP {refused.status} on /ws."
         ) from refused
-    except (OSError, TimeoutError, WebSocketException) as error:
+    except (OSError, ValueError, WebSocketException) as error:
         raise SessionLost(f"No session on the OpenEnv server at {shown_url(url)}: {_name(error)}.") from error
     return WebSocketSession(url, socket, timeout)
+
+
+def _encoded(data: JSON) -> str:
+    """`data` as JSON in ASCII: a lone half of a character, which a model may well write, is no valid UTF-8. Raises:
+    ActionRejected when it cannot be written.
+    """
+    try:
+        return json.dumps(data)
+    except RecursionError:
+        raise ActionRejected("The action is nested too deeply.", "UNSENDABLE") from None
 
 
 def _name(error: Exception) -> str:

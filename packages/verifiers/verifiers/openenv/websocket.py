@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 import ssl
 from collections import deque
 from typing import Any
 
 from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.exceptions import InvalidStatus, InvalidURI, WebSocketException
 from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN
 from websockets.uri import WebSocketURI, parse_uri
@@ -44,6 +45,7 @@ class WebSocket(asyncio.Protocol):
         self._protocol = ClientProtocol(uri, max_size=MAX_MESSAGE_BYTES)
         self._transport: Any = None
         self._handshake: asyncio.Future[None] = self._loop.create_future()
+        self._handshake.add_done_callback(_seen)
         self._lost: asyncio.Future[None] = self._loop.create_future()
         self._inbox: deque[str | bytes] = deque()
         self._parts: list[Any] = []
@@ -53,7 +55,7 @@ class WebSocket(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
 
     async def request(self, text: str, seconds: float) -> str | bytes:
-        """Send a message and return the next one that comes, or one that has come unasked.
+        """Send a message and return the next one that comes, or one that has come already (`unasked`).
 
         Raises: TimeoutError after `seconds`, Closed. After a timeout or a cancellation the reply may still come, so
         the connection has to be aborted.
@@ -62,6 +64,10 @@ class WebSocket(asyncio.Protocol):
             self._protocol.send_text(text.encode())
             self._flush()
         return await self.receive(seconds)
+
+    def unasked(self) -> str | bytes | None:
+        """A message that has come although nobody waited for one; None when there is none."""
+        return self._inbox.popleft() if self._inbox else None
 
     async def receive(self, seconds: float) -> str | bytes:
         """The next message. Raises: TimeoutError, Closed."""
@@ -197,15 +203,32 @@ class WebSocket(asyncio.Protocol):
             self._timer = self._loop.call_at(self._deadline, self._look_at_the_time)
 
 
+def _seen(handshake: asyncio.Future[None]) -> None:
+    """Whoever gives up between connecting and shaking hands leaves an error behind that nobody else asks for."""
+    if not handshake.cancelled():
+        handshake.exception()
+
+
 @functools.lru_cache(maxsize=64)
 def _parsed(uri: str) -> WebSocketURI:
-    return parse_uri(uri)
+    # A user alone, as tokens are often given, has an empty password, as for HTTP.
+    try:
+        return parse_uri(re.sub(r"^(wss?://[^/?#:@]+)@", r"\1:@", uri))
+    except InvalidURI as error:  # its text holds the whole address, passwords included
+        raise ValueError(error.msg) from None
+
+
+@functools.cache
+def tls_context() -> ssl.SSLContext:
+    """For servers at https: whom this machine trusts, SSL_CERT_FILE included. Read once, which takes a while."""
+    return ssl.create_default_context()
 
 
 async def open_websocket(url: str, *, socket_path: str | None = None, seconds: float = 10.0) -> WebSocket:
     """Connect to `url` (http:// or https://, the path included), through the unix socket at `socket_path` if given.
 
-    Raises: Refused (the server answered, with no WebSocket), OSError, TimeoutError, WebSocketException.
+    Raises: Refused (the server answered, with no WebSocket), OSError (TimeoutError included), ValueError (no such
+    address), WebSocketException.
     """
     loop = asyncio.get_running_loop()
     uri = _parsed("ws" + url.removeprefix("http"))
@@ -221,7 +244,7 @@ async def open_websocket(url: str, *, socket_path: str | None = None, seconds: f
                 await loop.create_unix_connection(protocol, socket_path)
                 await made[-1].shake_hands((LOCAL_CLIENT,))
             else:
-                tls = ssl.create_default_context() if uri.secure else None
+                tls = tls_context() if uri.secure else None
                 await loop.create_connection(protocol, uri.host, uri.port, ssl=tls)
                 await made[-1].shake_hands(())
     except BaseException:
@@ -231,4 +254,4 @@ async def open_websocket(url: str, *, socket_path: str | None = None, seconds: f
     return made[-1]
 
 
-__all__ = ["MAX_MESSAGE_BYTES", "Closed", "Refused", "WebSocket", "WebSocketException", "open_websocket"]
+__all__ = ["MAX_MESSAGE_BYTES", "Closed", "Refused", "WebSocket", "WebSocketException", "open_websocket", "tls_context"]
