@@ -30,7 +30,8 @@ def detect(app_file: Path, root: Path | None = None) -> str:
         calls = [
             node
             for node in ast.walk(source.tree)
-            if isinstance(node, ast.Call) and sources.names(source, node.func) & FACTORIES
+            if isinstance(node, ast.Call)
+            and (sources.names(source, node.func) | sources.names(source, node)) & FACTORIES
         ]
         if calls:
             return "mcp" if any(_given_tools(sources, source, call) for call in calls) else "gym"

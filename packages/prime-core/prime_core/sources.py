@@ -11,6 +11,7 @@ from pathlib import Path
 from prime_core.errors import ProjectError
 
 _DEEPEST = 20
+_EITHER = frozenset({"Union", "Optional", "Annotated"})
 
 
 @dataclass(eq=False)
@@ -45,8 +46,15 @@ class Source:
                 self.functions[node.name] = node
             elif isinstance(node, ast.Assign):
                 for target in node.targets:
-                    if isinstance(target, ast.Name):
-                        self.values.setdefault(target.id, []).append(node.value)
+                    self._bind(target, node.value)
+            elif isinstance(node, ast.AnnAssign) and node.value is not None:
+                self._bind(node.target, node.value)
+            elif type(node).__name__ == "TypeAlias":  # `type A = B`, which Python 3.11 cannot read
+                self._bind(getattr(node, "name", None), getattr(node, "value", None))
+
+    def _bind(self, target: ast.AST | None, value: ast.expr | None) -> None:
+        if isinstance(target, ast.Name) and value is not None:
+            self.values.setdefault(target.id, []).append(value)
 
 
 class Sources:
@@ -119,6 +127,14 @@ class Sources:
             return
         if isinstance(node, ast.Subscript):
             yield from self._definitions(source, node.value, depth)
+            if getattr(node.value, "attr", getattr(node.value, "id", "")) in _EITHER:
+                for part in node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]:
+                    yield from self._definitions(source, part, depth + 1)
+        elif isinstance(node, ast.IfExp):
+            yield from self._definitions(source, node.body, depth + 1)
+            yield from self._definitions(source, node.orelse, depth + 1)
+        elif isinstance(node, ast.Call) and node.args and ast.unparse(node.func) in ("partial", "functools.partial"):
+            yield from self._definitions(source, node.args[0], depth + 1)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
             yield from self._named(source, node.value, depth + 1)  # an annotation in quotes
         elif isinstance(node, ast.Name):
