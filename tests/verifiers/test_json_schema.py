@@ -243,6 +243,15 @@ def test_the_first_is_the_least(name, value):
     assert first(SCHEMAS[name]) == value == first(SCHEMAS[name])
 
 
+def test_an_example_comes_before_the_shortest_string():
+    schema = {
+        "type": "object",
+        "properties": {"say": {"type": "string", "examples": ["[1 2]", "[3 4]"]}},
+        "required": ["say"],
+    }
+    assert first(schema) == {"say": "[1 2]"}
+
+
 @pytest.mark.parametrize(
     ("schema", "value"),
     [

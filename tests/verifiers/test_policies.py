@@ -74,6 +74,13 @@ async def test_first_makes_the_same_move_every_time():
     assert (await ask(policy)).content == "red"
 
 
+@pytest.mark.parametrize("parameters", [{}, {"title": "look"}, {"type": "object", "properties": {}}, {"$defs": {}}])
+async def test_a_tool_without_parameters_is_called_with_an_object(parameters):
+    for policy in (RandomPolicy(), FirstPolicy(), EchoPolicy()):
+        (call,) = (await ask(policy, tools=[vf.Tool("look", "looks", parameters)])).tool_calls
+        assert json.loads(call.arguments) == {}
+
+
 async def test_first_stops_calling_its_tool():
     prompt, policy = [vf.UserMessage("q")], FirstPolicy()
     for turn in range(FIRST_CALLS):

@@ -94,7 +94,7 @@ class RandomPolicy(Policy):
             if _answered_by_tool(prompt) and rng.random() < _GIVES_UP:
                 return AssistantMessage("I am done.")
             tool = rng.choice(list(tools))
-            return _call(tool, sample(tool.parameters, rng, words), rng)
+            return _call(tool, sample(_arguments_of(tool), rng, words), rng)
         if action_schema:
             return AssistantMessage(json.dumps(sample(action_schema, rng, words)))
         return AssistantMessage(" ".join(rng.choice(words or ["hello"]) for _ in range(rng.randint(1, 8))))
@@ -111,7 +111,7 @@ class FirstPolicy(Policy):
         if tools:
             if sum(message.get("role") == "tool" for message in prompt) >= FIRST_CALLS:
                 return AssistantMessage("I am done.")
-            return _call(tools[0], first(tools[0].parameters), rng)
+            return _call(tools[0], first(_arguments_of(tools[0])), rng)
         if action_schema:
             return AssistantMessage(json.dumps(first(action_schema)))
         return AssistantMessage((_words(prompt) or ["hello"])[0])
@@ -129,7 +129,7 @@ class EchoPolicy(Policy):
         if tools:
             if _answered_by_tool(prompt):
                 return AssistantMessage(last_text(prompt, "tool"))
-            return _call(tools[0], echo(tools[0].parameters, text, rng), rng)
+            return _call(tools[0], echo(_arguments_of(tools[0]), text, rng), rng)
         if action_schema:
             return AssistantMessage(json.dumps(echo(action_schema, text, rng)))
         return AssistantMessage(text)
@@ -144,6 +144,11 @@ POLICIES: dict[str, type[Policy]] = {
 
 def _answered_by_tool(prompt: Messages) -> bool:
     return bool(prompt) and prompt[-1].get("role") == "tool"
+
+
+def _arguments_of(tool: Tool) -> dict[str, Any]:
+    """The schema of a tool's arguments, an object also where it does not say so."""
+    return {"type": "object", **tool.parameters}
 
 
 def _call(tool: Tool, arguments: Any, rng: Random) -> AssistantMessage:

@@ -55,8 +55,8 @@ def sample(schema: Any, rng: Random, words: Sequence[str] = ()) -> Any:
 
 def first(schema: Any) -> Any:
     """The first value that `schema` accepts, always the same: the first enum value, type and branch, the smallest number
-    in range (without a lower end: 0, or ten below the upper one), the shortest string and array, and required fields
-    only. Raises ValueError when none is found.
+    in range (without a lower end: 0, or ten below the upper one), the first example of a string or else the shortest one,
+    the shortest array, and required fields only. Raises ValueError when none is found.
     """
     for number in range(_DRAWS):
         try:

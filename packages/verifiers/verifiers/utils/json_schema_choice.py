@@ -133,7 +133,7 @@ class First(Choice):
         return _formed(kind, Random(self.number))
 
     def example(self, examples: Sequence[str]) -> str | None:
-        return None
+        return examples[self.number % len(examples)] if examples else None
 
     def word(self, number: int) -> str:
         return _LETTERS[number % len(_LETTERS)] * (1 + number // len(_LETTERS))
