@@ -23,13 +23,15 @@ async def app(scope, receive, send):
         return await send({"type": "lifespan.shutdown.complete"})
     client = scope["client"][0] if scope["client"] else None
     body = f"{client} {os.getpid()} {os.getcwd()}".encode()
+    if scope["path"] == "/about":
+        body = f"{client} {scope['server'][1]} {os.environ.get('FORWARDED_ALLOW_IPS')}".encode()
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": body})
 """
 DOCKERFILE = """FROM python:3.11-slim
 WORKDIR /app/env
 RUN python -m venv /app/.venv && /app/.venv/bin/pip install uvicorn
-COPY server.py .
+COPY . .
 ENV PATH="/app/.venv/bin:$PATH"
 EXPOSE 8000
 CMD ["uvicorn", "server:app", "--host", "0.0.0.0", "--port", "8000"]
@@ -38,7 +40,8 @@ CMD ["uvicorn", "server:app", "--host", "0.0.0.0", "--port", "8000"]
 
 @pytest.fixture(scope="module")
 def digest(shared):
-    return shared.image({"Dockerfile": DOCKERFILE, "server.py": SERVER})
+    inner = "import server\nprint('imported')\napp = server.app\n"
+    return shared.image({"Dockerfile": DOCKERFILE, "server.py": SERVER, "src/inner.py": inner})
 
 
 def expose(runner, sandbox_id: str, port: int = 8000) -> dict:
@@ -46,8 +49,7 @@ def expose(runner, sandbox_id: str, port: int = 8000) -> dict:
 
 
 def by_socket(path: str) -> httpx.Client:
-    headers = {"X-Forwarded-For": "127.0.0.1"}
-    return httpx.Client(transport=httpx.HTTPTransport(uds=path), base_url="http://localhost", headers=headers)
+    return httpx.Client(transport=httpx.HTTPTransport(uds=path), base_url="http://localhost")
 
 
 @pytest.mark.index
@@ -106,6 +108,46 @@ def test_nobody_is_let_in_before_the_server_is_ready(shared, digest):
     assert not shared.accepts(state["ports"]["8000"])
     with socket.socket(socket.AF_UNIX) as probe, pytest.raises(OSError):
         probe.connect(expose(shared, state["id"])["unix_socket"])
+    # uvicorn says so once it does; programs wait for that line.
+    assert "Uvicorn running on" not in shared.call("GET", f"/sandboxes/{state['id']}/logs")["logs"]
+    shared.call("DELETE", f"/sandboxes/{state['id']}")
+
+
+@pytest.mark.index
+@pytest.mark.parametrize("trusted", [None, "10.0.0.1"])
+def test_whose_word_the_server_takes_is_its_own_affair(shared, digest, trusted):
+    state = shared.sandbox(digest, env={"FORWARDED_ALLOW_IPS": trusted} if trusted else {})
+    shared.healthy(state["id"])
+    reached = expose(shared, state["id"])
+    # Of a chain of proxies uvicorn believes the nearest only, and none that is not trusted.
+    chain = {"X-Forwarded-For": "192.0.2.1, 192.0.2.2"}
+    told = httpx.get(f"http://127.0.0.1:{reached['port']}/about", headers=chain, trust_env=False).text
+    assert told == f"{'127.0.0.1' if trusted else '192.0.2.2'} {reached['port']} {trusted}"
+    with by_socket(reached["unix_socket"]) as client:
+        assert client.get("/about", headers=chain).text == told
+        assert client.get("/about").text == f"127.0.0.1 {reached['port']} {trusted}"
+    shared.call("DELETE", f"/sandboxes/{state['id']}")
+
+
+@pytest.mark.index
+def test_as_a_module_it_finds_what_lies_in_the_working_folder(shared, digest):
+    state = shared.sandbox(digest, start_command="python -u -m uvicorn --app-dir src inner:app --port 8000", port=8000)
+    shared.healthy(state["id"])
+    with by_socket(expose(shared, state["id"])["unix_socket"]) as client:
+        assert client.get("/").text.startswith("127.0.0.1 ")
+    # Unbuffered, as it was asked for.
+    assert "imported" in shared.call("GET", f"/sandboxes/{state['id']}/logs")["logs"]
+    shared.call("DELETE", f"/sandboxes/{state['id']}")
+
+
+@pytest.mark.index
+@pytest.mark.parametrize("version", ["0.15.0", "0.23.2"])
+def test_with_an_older_uvicorn(shared, version):
+    dockerfile = DOCKERFILE.replace("pip install uvicorn", f"pip install uvicorn=={version}")
+    state = shared.sandbox(shared.image({"Dockerfile": dockerfile, "server.py": SERVER}))
+    on_port = shared.healthy(state["id"])
+    with by_socket(expose(shared, state["id"])["unix_socket"]) as client:
+        assert client.get("/").text == on_port
     shared.call("DELETE", f"/sandboxes/{state['id']}")
 
 
@@ -122,7 +164,7 @@ def test_a_server_that_cannot_start_says_why(shared, digest):
     ("command", "env"),
     [
         ("uvicorn server:app --port 8000 --workers 2", {}),
-        ("uvicorn server:app --port 8000", {"FORWARDED_ALLOW_IPS": "10.0.0.1"}),
+        ("uvicorn server:app --port 8000 --reload", {}),
         ("sh -c 'PATH=/usr/bin:$PATH; uvicorn server:app --port 8000'", {}),
         ("python -c 'import uvicorn; uvicorn.run(\"server:app\", port=8000)' --port 8000", {}),
     ],
@@ -207,9 +249,9 @@ def test_start_commands_that_run_uvicorn(venv):
         "uvicorn a:b": f"{launch} a:b",
         "exec uvicorn a:b --port 1": f"exec {launch} a:b --port 1",
         f"cd /x && A=1 {venv}/bin/uvicorn a:b": f"cd /x && A=1 {launch} a:b",
-        "python3 -u -m uvicorn a:b": f"{launch} a:b",
+        "python3 -u -X dev -m uvicorn a:b": f"{venv}/bin/python -u -X dev {LAUNCHER} /s -m a:b",
         "uv run --no-sync --project . uvicorn a:b": f"uv run --no-sync --project . python {LAUNCHER} /s a:b",
-        "uv run python -m uvicorn a:b": f"uv run python {LAUNCHER} /s a:b",
+        "uv run python -m uvicorn a:b": f"uv run python {LAUNCHER} /s -m a:b",
     }.items():
         assert listening_also(["sh", "-c", given], venv, Path("/s")) == ["sh", "-c", wanted]
         if "exec" not in given and "cd " not in given:
@@ -228,6 +270,8 @@ def test_start_commands_that_run_uvicorn(venv):
         ["sh", "-c", "echo uvicorn a:b"],
         ["sh", "-c", "pip install uvicorn && python server.py"],
         ["echo", ";", "uvicorn", "a:b"],
+        ["env", "PATH=/usr/bin", "uvicorn", "a:b"],
+        ["python", "-I", "-m", "uvicorn", "a:b"],
     ],
 )
 def test_start_commands_that_stay_as_they_are(venv, command):

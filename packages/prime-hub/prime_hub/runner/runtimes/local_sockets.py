@@ -31,7 +31,8 @@ _UV_OPTION = (
 _UVICORN = re.compile(
     r"(?P<ahead>(?:^|[;&|(\n])\s*(?:exec\s+)?(?:env\s+)?(?:[A-Za-z_]\w*=[^\s'\"]*\s+)*"
     rf"(?P<uv>(?:[\w./+-]*/)?uv\s+run\s+(?:{_UV_OPTION})*)?)"
-    r"(?:(?P<python>(?:[\w./+-]*/)?python[\d.]*)\s+(?:-u\s+)?-m\s+uvicorn|(?P<program>(?:[\w./+-]*/)?uvicorn))(?=\s)"
+    r"(?:(?P<python>(?:[\w./+-]*/)?python[\d.]*)\s+(?P<options>(?:-(?:[uBO]+|[XW]\s*[\w:=.]+)\s+)*)-m\s+uvicorn"
+    r"|(?P<program>(?:[\w./+-]*/)?uvicorn))(?=\s)"
 )
 _SETS_PATH = re.compile(r"\bPATH=")
 
@@ -80,7 +81,7 @@ def listening_also(argv: list[str], venv: Path, folder: Path) -> list[str] | Non
     at = script_at(argv)
     text = shlex.join(argv) if at is None else argv[at]
     found = list(_UVICORN.finditer(text))
-    if len(found) != 1 or (at is not None and _SETS_PATH.search(text)):
+    if len(found) != 1 or _SETS_PATH.search(text):
         return None
     match = found[0]
     if at is None and match.start() != 0:
@@ -88,7 +89,8 @@ def listening_also(argv: list[str], venv: Path, folder: Path) -> list[str] | Non
     interpreter = _interpreter(match, venv)
     if interpreter is None:
         return None
-    program = [interpreter, str(LAUNCHER), str(folder)]
+    program = [interpreter, *(match["options"] or "").split(), str(LAUNCHER), str(folder)]
+    program += ["-m"] if match["python"] else []
     if at is not None:
         changed = text[: match.end("ahead")] + shlex.join(program) + text[match.end() :]
         return [*argv[:at], changed, *argv[at + 1 :]]
