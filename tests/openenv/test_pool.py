@@ -292,3 +292,74 @@ async def test_a_session_through_a_unix_socket(serve, running, tmp_path):
     session = await connect(running("counter"), None, socket_path=str(tmp_path / "nobody"))
     assert (await session.reset(6)).observation["seed"] == 6, "where nobody listens on it, the port will do"
     await session.close()
+
+
+async def test_many_refused_at_once_are_refused_once(running, pool_of):
+    url = running("counter", CAPACITY="64")
+    other, pool = pool_of(URLSource(url)), pool_of(URLSource(url))
+    held = await asyncio.gather(*(other.begin(seed) for seed in range(24)))
+    playing = asyncio.gather(*(play(pool, seed, {"move": "slow"}) for seed in range(120)))
+    await asyncio.gather(playing)
+    for lease in held:
+        await other.end(lease)
+
+
+async def test_a_capacity_that_was_learnt_too_low_is_corrected(serve, pool_of):
+    source = serve("counter", CAPACITY="3")
+    server = source.folder / "server.py"
+    server.write_text(server.read_text().replace("max_sessions=CAPACITY,", ""))
+    pool = pool_of(source, max_servers=1)
+    await asyncio.gather(*(play(pool, seed, {"move": "slow"}) for seed in range(12)))
+    leases = await asyncio.wait_for(asyncio.gather(*(pool.begin(seed) for seed in range(3))), 10)
+    for lease in leases:
+        await pool.end(lease)
+
+
+async def test_giving_up_while_a_dead_server_is_stopped_costs_no_place(serve, pool_of):
+    source = serve("counter")
+    pool = pool_of(source, max_servers=1)
+    await play(pool, 1)
+    (child,) = source.children
+    stop, stopping = child.stop, asyncio.Event()
+
+    async def slow() -> None:
+        stopping.set()
+        await asyncio.sleep(0.3)
+        await stop()
+
+    child.stop = slow
+    os.killpg(child.pid, signal.SIGKILL)
+    child.process.wait()
+    waiting = asyncio.create_task(pool.begin(2))
+    await stopping.wait()
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    await asyncio.wait_for(play(pool, 3), 20)
+
+
+async def test_a_lease_that_is_on_its_way_fails_when_the_servers_are_stopped(serve, running, pool_of):
+    for source in (serve("counter"), URLSource(running("counter"))):
+        pool = pool_of(source)
+        await play(pool, 1)
+        on_its_way = [asyncio.create_task(pool.begin(seed, {"pause": 0.5})) for seed in range(3)]
+        await asyncio.sleep(0.2)
+        await pool.close()
+        for result in await asyncio.wait_for(asyncio.gather(*on_its_way, return_exceptions=True), 10):
+            assert isinstance(result, SessionLost) and "(teardown)" in str(result)
+
+
+async def test_a_busy_server_is_not_stopped_under_the_feet_of_others(serve, pool_of):
+    pool = pool_of(source := serve("counter"), health_timeout=0.4)
+    given_up, other = await pool.begin(1), await pool.begin(2)
+    step = asyncio.create_task(given_up.session.step({"move": "hang"}))
+    await asyncio.sleep(0.1)
+    os.kill(source.children[0].pid, signal.SIGSTOP)
+    step.cancel()
+    await asyncio.gather(step, return_exceptions=True)
+    ending = asyncio.create_task(pool.end(given_up))
+    await asyncio.sleep(0.8)
+    os.kill(source.children[0].pid, signal.SIGCONT)
+    await ending
+    assert (await other.session.step({"move": "up"})).observation == {"seed": 2, "count": 1}
+    await pool.end(other)
+    assert len(source.children) == len(source.alive) == 1

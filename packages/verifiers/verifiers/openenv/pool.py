@@ -12,9 +12,9 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 from verifiers.errors import Error
 from verifiers.openenv import probe
@@ -25,12 +25,15 @@ from verifiers.openenv.session import Dialect, Session, connect
 from verifiers.openenv.source import RunningServer, ServerSource
 from verifiers.openenv.wire import StepResult
 
+T = TypeVar("T")
 Isolation = Literal["session", "sandbox"]
 Probe = Callable[[str, "Any"], Awaitable[None]]
 
 BEGIN_ATTEMPTS = 3  # servers tried for one lease, when one turns out dead
 PATIENT_REFUSALS = 4  # about a second: sessions that are still closing
 MAX_REFUSALS = 36  # about half a minute
+PATIENCE = 5  # times the health timeout, for a server that carries episodes and may be busy with them
+TORN_DOWN = "This environment's servers have been stopped (teardown)."
 AWAY = 5.0  # seconds for a server that somebody else runs, and may be starting again
 FAILED_STARTS = 3  # in a row, with no server alive: further leases fail at once for a while
 GIVE_UP_SECONDS = 30.0
@@ -47,13 +50,16 @@ class _Server:
     refusals: int = 0
     blocked: bool = False
     retired: bool = False
+    stopping: asyncio.Task[None] | None = None
+    question: asyncio.Task[bool] | None = None  # whether it lives, while that is being asked
 
     @property
     def free(self) -> bool:
         if self.retired or self.blocked:
             return False
         if self.capacity is not None:
-            return self.leases < self.capacity
+            # One that has refused is asked by one at a time until it grants a session.
+            return self.leases < self.capacity and not (self.refusals and self.connecting)
         # Unknown: no more attempts at once than sessions it has already granted, so few are refused.
         return self.connecting < max(1, self.leases - self.connecting)
 
@@ -79,6 +85,7 @@ class Lease:
 
     session: Session
     first: StepResult
+    pool: Pool = field(repr=False)
     _server: _Server = field(repr=False)
 
     @property
@@ -119,12 +126,11 @@ class Pool:
     async def begin(
         self, seed: int | None = None, arguments: dict[str, Any] | None = None, reset_timeout: float | None = None
     ) -> Lease:
-        """Lease a session and reset it with `seed` and `arguments`, within `reset_timeout` seconds; waits while every server is full and none can be started.
+        """Lease a session and reset it with `seed` and `arguments`, within `reset_timeout` seconds; waits while every
+        server is full and none can be started.
 
         Raises: ServerStartError, ContractMismatch, SessionLost.
         """
-        if self._closed:
-            raise SessionLost("This environment's servers have been stopped (teardown).")
         self._bind()
         attempts = 0
         requeued = False
@@ -142,9 +148,12 @@ class Pool:
                 if session.dialect == "http":
                     self._dialect, self._capacity, server.capacity = "http", 1, 1
                 first = await session.reset(seed, arguments, reset_timeout)
+                if self._closed:
+                    raise SessionLost(TORN_DOWN)
                 self._dialect = session.dialect
-                server.refusals, kept = 0, True
-                lease = Lease(session, first, server)
+                self._granted(server)
+                kept = True
+                lease = Lease(session, first, self, server)
                 self._pace.session_began(lease, asyncio.get_running_loop().time())
                 return lease
             except CapacityReached as error:
@@ -171,11 +180,13 @@ class Pool:
         self._pace.session_ended(lease, asyncio.get_running_loop().time())
         session = lease.session
         closing = self._closing(lease._server, session)
-        if session.dialect != "ws" or session.lost or self.options.isolation == "sandbox":
+        if self._closed or session.dialect != "ws" or session.lost or self.options.isolation == "sandbox":
             await asyncio.shield(closing)
 
     async def explain(self, lease: Lease, error: SessionLost) -> SessionLost:
         """`error` with the exit code and the tail of the log when the server of the lost session is gone as well."""
+        if self._closed:
+            return SessionLost(TORN_DOWN)
         server = lease._server
         if server.retired or await probe.health_problem(self._client, lease.url, self.options.health_timeout) is None:
             return error
@@ -192,17 +203,22 @@ class Pool:
         self._closed = True
         if self._look is not None:
             self._look.cancel()
-        servers, self._servers = self._servers, []
-        if self.loop is asyncio.get_running_loop():
-            for future in self._waiting:
-                if not future.done():
-                    future.set_exception(SessionLost("This environment's servers have been stopped (teardown)."))
-            for task in self._starting:
-                task.cancel()
-            await self._bounds.close()
-            await asyncio.gather(*self._starting, *self._background, return_exceptions=True)
-        await asyncio.gather(*(server.running.stop() for server in servers), return_exceptions=True)
-        if self._client is not None and self.loop is asyncio.get_running_loop():
+        for server in self._servers:
+            server.retired = True
+        own = self.loop is asyncio.get_running_loop()
+        try:
+            if own:
+                for future in self._waiting:
+                    if not future.done():
+                        future.set_exception(SessionLost(TORN_DOWN))
+                for task in self._starting:
+                    task.cancel()
+                await self._bounds.close()
+                await asyncio.gather(*self._starting, *self._background, return_exceptions=True)
+        finally:
+            await asyncio.gather(*(server.running.stop() for server in self._servers), return_exceptions=True)
+        self._servers = []
+        if self._client is not None and own:
             await self._client.aclose()
         await self.source.aclose()
 
@@ -223,6 +239,8 @@ class Pool:
     async def _seat(self, *, front: bool) -> _Server:
         """Wait for a place on a server."""
         assert self.loop is not None
+        if self._closed:
+            raise SessionLost(TORN_DOWN)
         if self._failure is not None and self.loop.time() < self._failure[0]:
             raise _again(self._failure[1])
         future: asyncio.Future[_Server] = self.loop.create_future()
@@ -246,7 +264,11 @@ class Pool:
     def _closing(self, server: _Server, session: Session | None) -> asyncio.Task[None]:
         """Close the session; replace a server that can no longer be trusted with another one."""
         server.closing += 1
-        task = asyncio.ensure_future(self._close_session(server, session))
+        return self._in_background(self._close_session(server, session))
+
+    def _in_background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """A task that goes on when whoever waits for it is cancelled; `close` waits for it."""
+        task = asyncio.ensure_future(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         return task
@@ -272,13 +294,22 @@ class Pool:
         self._capacity = server.capacity = max(1, error.limit if error.limit is not None else held)
         if held >= server.capacity:
             return False
-        # Slots of sessions that are still closing, or of other people's.
+        # Slots of sessions that are still closing, or of other people's. Many that asked at once were refused once.
+        if server.blocked:
+            return False
         server.refusals += 1
-        if server.refusals > MAX_REFUSALS:
+        if server.refusals > MAX_REFUSALS and not held:
             return True
         server.blocked = True
-        self.loop.call_later(min(1.0, 0.05 * 2**server.refusals), self._unblock, server)
+        self.loop.call_later(min(1.0, 0.05 * 2 ** min(server.refusals, 5)), self._unblock, server)
         return False
+
+    def _granted(self, server: _Server) -> None:
+        """A server that does not say how many sessions it takes may turn out to take more than was thought."""
+        server.refusals = 0
+        held = server.leases - server.closing - server.connecting + 1
+        if server.capacity is not None and held > server.capacity:
+            self._capacity = server.capacity = held
 
     def _unblock(self, server: _Server) -> None:
         server.blocked = False
@@ -288,18 +319,36 @@ class Pool:
         """Whether a server that lost a session is gone as well; if so it is retired."""
         if server.retired:
             return True
-        if await probe.health_problem(self._client, server.running.url, self.options.health_timeout) is None:
-            return False
+        if server.question is None:
+            server.question = self._in_background(self._does_not_answer(server))
+        return await asyncio.shield(server.question)
+
+    async def _does_not_answer(self, server: _Server) -> bool:
+        # Others may play there: it is not stopped under their feet for being slow once.
+        held = server.leases - server.closing - server.connecting
+        timeout = self.options.health_timeout * (PATIENCE if held else 1)
+        try:
+            if await probe.health_problem(self._client, server.running.url, timeout) is None:
+                return server.retired
+        finally:
+            server.question = None
         await self._retire(server)
         return True
 
     async def _retire(self, server: _Server) -> None:
-        if server.retired:
-            return
-        server.retired = True
-        await server.running.stop()
-        if server in self._servers:
-            self._servers.remove(server)
+        """Stop a server, to its end also when whoever asked for it gives up."""
+        if server.stopping is None:
+            server.retired = True
+            server.stopping = self._in_background(self._stop(server))
+        await asyncio.shield(server.stopping)
+
+    async def _stop(self, server: _Server) -> None:
+        try:
+            await server.running.stop()
+        finally:
+            if server in self._servers:
+                self._servers.remove(server)
+            self._dispatch()
 
     # All of them
 
@@ -369,9 +418,9 @@ class Pool:
     async def _start_one(self) -> None:
         running = await self.source.start()
         self.started_servers += 1
-        if self._client is None:
-            self._client = probe.new_client(running.url)
         try:
+            if self._client is None:
+                self._client = probe.new_client(running.url)
             await probe.wait_until_healthy(
                 running,
                 self._client,
@@ -399,6 +448,7 @@ class Pool:
         error = task.exception()
         if error is None:
             self._was_healthy, self._failed_starts = True, 0
+            self._failure, self._start_after = None, 0.0
         else:
             self._start_failed(
                 error if isinstance(error, Error) else ServerStartError(f"OpenEnv server could not be started: {error}")

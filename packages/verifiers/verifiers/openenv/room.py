@@ -5,12 +5,14 @@ guessed, and never waited for by a rollout that a running server can take.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from verifiers.openenv.source import Room, RunningServer, ServerSource
 
 FRESH_SECONDS = 2.0
 MANY = 1_000_000
+logger = logging.getLogger("verifiers.openenv")
 
 
 class Bounds:
@@ -59,6 +61,9 @@ class Bounds:
         try:
             self._room = await self._source.room(server)
             self._left = MANY if self._room is None or self._room.servers is None else self._room.servers - starting
+        except Exception as error:  # a source of somebody's own: not knowing must not hold up anybody
+            logger.debug("How many servers there is room for is not known: %s", error)
+            self._room, self._left = None, MANY
         finally:
             self._asked, self._asking = asyncio.get_running_loop().time(), None
         self._changed()
