@@ -8,6 +8,12 @@ import pickle
 import pytest
 
 import verifiers as vf
+from verifiers.evaluation.policies import Policy
+
+
+class Nobody(Policy):
+    def answer(self, *_):
+        raise NotImplementedError
 
 
 @pytest.fixture
@@ -38,3 +44,14 @@ def test_a_key_of_its_own_is_written_where_it_is_read(state):
 def test_copies_are_states(state):
     for other in (copy.copy(state), copy.deepcopy(state), pickle.loads(pickle.dumps(state))):
         assert type(other) is vf.State and other["answer"] == "a" and "prompt" in other and other == state
+
+
+async def test_what_a_rollout_writes_into_its_row_stays_its_own():
+    env = vf.SingleTurnEnv(dataset=[{"prompt": [vf.UserMessage("hi")], "info": {"seen": [], "deep": {"n": 0}}}])
+    given = [{"prompt": [vf.UserMessage("hi")], "info": {"seen": [], "deep": {"n": 0}}}]
+    for row in (env.get_dataset()[0], env.get_dataset()[0], given[0], given[0]):
+        state = await env.init_state(row, Nobody(), "m")
+        assert state["info"] == {"seen": [], "deep": {"n": 0}} and state["prompt"][0]["content"] == "hi"
+        state["info"]["seen"].append(1)
+        state["info"]["deep"]["n"] += 1
+        state["prompt"][0]["content"] += ", a hint"

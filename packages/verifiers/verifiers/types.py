@@ -339,7 +339,7 @@ class State(dict[str, Any]):
         else:
             dict.__setitem__(self, key, value)
 
-    def pop(self, key: str, *default: Any) -> Any:
+    def pop(self, key: Any, /, *default: Any) -> Any:
         held = None if dict.__contains__(self, key) else self._input(key)
         return dict.pop(self if held is None else held, key, *default)
 
@@ -352,7 +352,7 @@ class State(dict[str, Any]):
         for key, value in dict(*args, **kwargs).items():
             self[key] = value
 
-    def __ior__(self, other: Any) -> Self:  # ty: ignore[incompatible-method-override]
+    def __ior__(self, other: Any) -> Self:
         self.update(other)
         return self
 

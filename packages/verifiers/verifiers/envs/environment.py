@@ -150,8 +150,9 @@ class Environment(ABC):
         from verifiers.clients.resolve import as_client
 
         row = dict(input)
-        row["prompt"] = normalize_messages(row.get("prompt"))
-        row["info"] = decode_info(row.get("info"))
+        # The rollout's own: what it writes into them must not reach the others of this row.
+        row["prompt"] = [message.model_copy() for message in normalize_messages(row.get("prompt"))]
+        row["info"] = _own(decode_info(row.get("info")))
         row.setdefault("example_id", 0)
         row.setdefault("answer", "")
         tools = row["info"].get("tool_defs") or row["info"].get("oai_tools") or self.tool_defs
@@ -214,11 +215,16 @@ class Environment(ABC):
         return response
 
     async def _cleanup(self, state: State) -> None:
+        cancelled = None
         for handler in marked(self, "cleanup"):
             try:
                 await maybe_call_with_named_args(handler, state=state, env=self)
+            except asyncio.CancelledError as error:  # the handlers after this one have something to give back as well
+                cancelled = error
             except Exception as error:
                 self.logger.warning("Cleanup %s failed: %s: %s", function_name(handler), type(error).__name__, error)
+        if cancelled is not None:
+            raise cancelled
 
     async def _teardown(self) -> None:
         """Let go of everything the environment holds: the rubric's teardown first, then `@vf.teardown` methods."""
@@ -340,6 +346,13 @@ class Environment(ABC):
     def evaluate_sync(self, *args: Any, **kwargs: Any) -> GenerateOutputs:
         """`evaluate` for code without an event loop; tears down at the end."""
         return _run_sync(self, self.evaluate, args, kwargs)
+
+
+def _own(value: Any) -> Any:
+    """A copy of the dicts and lists in `value`; everything else as it is."""
+    if type(value) is dict:
+        return {key: _own(item) for key, item in value.items()}
+    return [_own(item) for item in value] if type(value) is list else value
 
 
 def _first(dataset: Any, n: int) -> Any:

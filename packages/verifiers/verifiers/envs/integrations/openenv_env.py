@@ -177,6 +177,9 @@ class OpenEnvEnv(MultiTurnEnv):
             raise RuntimeError("server_url can only be set before the first rollout, or after teardown.")
         URLSource(url)
         self._server_url = url
+        self._tools = None
+        if self._manifest is None:
+            self.contract = None
 
     # Servers
 
@@ -266,12 +269,13 @@ class OpenEnvEnv(MultiTurnEnv):
         return list(self._tools)
 
     async def _rendered(self, observation: Any, context: str, state: State, seed: int | None = None) -> Messages:
+        contract = state["openenv_contract"]
         return await self._render(
             observation,
-            may_be_empty=context == "step" and self.contract == "mcp",
+            may_be_empty=context == "step" and contract == "mcp",
             context=context,
             action_schema=state["openenv_action_schema"],
-            contract=self.contract,
+            contract=contract,
             seed=seed,
         )
 
@@ -284,10 +288,10 @@ class OpenEnvEnv(MultiTurnEnv):
         span = TimeSpan(start=time.time())
         state["timing"].env.spans.append(span)
         try:
-            play = self._play_tools if self.contract == "mcp" else self._play_action
+            play = self._play_tools if state["openenv_contract"] == "mcp" else self._play_action
             state["openenv_next"] = await play(lease, state, step, response)
         except SessionLost as error:
-            raise await (await self._get_pool()).explain(lease, error) from error
+            raise await lease.pool.explain(lease, error) from error
         finally:
             span.end = time.time()
 
@@ -349,6 +353,15 @@ class OpenEnvEnv(MultiTurnEnv):
         if shown and state.get("final_env_response") is None:
             state["final_env_response"] = shown
 
+    @cleanup(priority=150)
+    async def blame_no_model_for_waiting(self, state: State) -> None:
+        """A rollout whose time was over before its episode had begun says nothing about the model."""
+        if state.get("timed_out") and not state["timing"].setup.end and state["error"] is None:
+            state["error"] = SessionLost(
+                f"No episode had begun after {self.timeout_seconds:g} s (timeout_seconds): its server was still starting "
+                "or resetting, or every server was full. Run fewer rollouts at once, or allow more time."
+            )
+
     @cleanup(priority=50)
     async def keep_server_state(self, state: State) -> None:
         """With keep_state, what the server knows at the end, for rubrics."""
@@ -370,8 +383,8 @@ class OpenEnvEnv(MultiTurnEnv):
     async def release_session(self, state: State) -> None:
         """Give the session back."""
         lease = state.pop("openenv_lease", None)
-        if lease is not None and self._pool is not None:
-            await self._pool.end(lease)
+        if lease is not None:
+            await lease.pool.end(lease)
 
 
 def _rows(start: int, end: int) -> RowTable:
