@@ -168,7 +168,8 @@ class OpenAIChatCompletionsClient(Client):
         text = _said(error)
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
             return ModelAuthError(f"The model endpoint {self.address} refused the key: {text}")
-        if isinstance(error, openai.APIStatusError) and any(sign in str(error).lower() for sign in _OVERLONG):
+        refused = isinstance(error, openai.APIStatusError) and not isinstance(error, openai.RateLimitError)
+        if refused and any(sign in str(error).lower() for sign in _OVERLONG):
             return OverlongPromptError(text)
         if isinstance(error, openai.APIResponseValidationError | json.JSONDecodeError):
             return InvalidModelResponseError(f"Model returned something that is not a chat completion: {text}")
