@@ -56,6 +56,55 @@ async def test_a_runner_that_hangs_is_replaced(tmp_path: Path, monkeypatch: pyte
             end(pid)
 
 
+async def test_a_runner_that_hung_before_its_hub_came_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "BEAT_SECONDS", 0.3)
+    monkeypatch.setattr(service, "HUNG_SECONDS", 0.6)
+    first, second = Runner(Settings(tmp_path)), Runner(Settings(tmp_path))
+    first.start()
+    pids: list[int] = []
+    try:
+        await first.client()
+        pids.append(first.pid or 0)
+        # The Hub goes, and its runner stays, for there may be sandboxes; then another Hub comes.
+        assert first._task is not None
+        first._task.cancel()
+        os.kill(pids[0], signal.SIGSTOP)
+        second.start()
+        await until(lambda: second.state == "ready")
+        pids.append(second.pid or 0)
+        assert pids[0] != pids[1] and not alive(pids[0]) and alive(pids[1])
+    finally:
+        await second.stop()
+        await first.stop()
+        for pid in pids:
+            end(pid)
+
+
+async def test_time_in_which_nobody_asked_is_no_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "BEAT_SECONDS", 0.3)
+    monkeypatch.setattr(service, "HUNG_SECONDS", 3.0)
+    runner = Runner(Settings(tmp_path))
+    runner.start()
+    try:
+        await runner.client()
+        pid = runner.pid or 0
+        os.kill(pid, signal.SIGSTOP)
+        runner._look.set()
+        await until(lambda: runner.state == "down")
+        # As a Hub does that was stopped itself, or whose machine slept.
+        time.sleep(4)  # noqa: ASYNC251
+        asked = runner._unanswered
+        await until(lambda: runner._unanswered >= asked + 2)
+        os.kill(pid, signal.SIGCONT)
+        await until(lambda: runner.state == "ready")
+        assert runner.pid == pid
+    finally:
+        await runner.stop()
+        end(pid)
+
+
 def test_another_program_of_its_number_is_left_alone(tmp_path: Path) -> None:
     assert not Runner(Settings(tmp_path))._is_runner(os.getpid())
 

@@ -18,7 +18,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from prime_hub.errors import HubError, Unavailable
 from prime_hub.services.runner_client import RunnerClient, RunnerDown
@@ -34,6 +34,8 @@ _SECRET = re.compile(r"(API_?KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)($|_)", re.I
 
 log = logging.getLogger("prime_hub.runner")
 
+T = TypeVar("T")
+
 
 class Runner:
     """The machine's runner as the Hub knows it. `info` is what it said of itself at the last heartbeat."""
@@ -47,7 +49,7 @@ class Runner:
         self._ready = asyncio.Event()
         self._look = asyncio.Event()
         self._stopping = False
-        self._silent_since: float | None = None
+        self._unanswered = 0  # heartbeats in a row
         self.state = "starting"
         self.info: dict[str, Any] = {}
         self.on_change: Callable[[], None] = lambda: None
@@ -89,7 +91,7 @@ class Runner:
                 await asyncio.wait_for(self._ready.wait(), wait)
         if self._client is None or not self._ready.is_set():
             tail = self._log_tail()
-            what = "is not running" if self._silent_since is None else "is not answering"
+            what = "is not answering" if self._unanswered else "is not running"
             raise Unavailable(f"The Hub's runner {what}." + (f" Its log ends: {tail}" if tail else ""))
         return self._client
 
@@ -138,6 +140,7 @@ class Runner:
                 pause = RETRY_SECONDS[0]
             except HubError as error:
                 log.warning("the runner did not take the heartbeat: %s", error)
+                self._unanswered = 0
                 pause = HEARTBEAT_SECONDS
             except Exception:
                 log.exception("the runner could not be supervised")
@@ -150,7 +153,7 @@ class Runner:
     async def _beat(self) -> None:
         client = await self._connect()
         await client.call("POST", "/attach", {"hub_pid": os.getpid()}, timeout=BEAT_SECONDS)
-        self._silent_since = None
+        self._unanswered = 0
         if self._ready.is_set():
             return
         self.info = await client.call("GET", "/info")
@@ -166,7 +169,7 @@ class Runner:
 
     def _lost(self) -> None:
         self._ready.clear()
-        self._silent_since = None
+        self._unanswered = 0
         if self.pid is not None:
             log.warning("the runner %s has gone; starting another", self.pid)
             self.info = {**self.info, "pid": None}
@@ -181,11 +184,14 @@ class Runner:
         if self.state == "ready":
             self.state = "down"
             self.on_change()
-        self._silent_since = self._silent_since or time.monotonic()
-        if time.monotonic() - self._silent_since >= HUNG_SECONDS and self.pid is not None and self._is_runner(self.pid):
-            log.error("the runner %s has not answered for %g seconds; replacing it", self.pid, HUNG_SECONDS)
+        # Counted by what was asked: while this program or the whole machine stood still, nobody was silent.
+        self._unanswered += 1
+        # One that hung before this Hub came has told it nothing of itself.
+        pid = self.pid or self._recorded("pid", int)
+        if self._unanswered * BEAT_SECONDS >= HUNG_SECONDS and pid is not None and self._is_runner(pid):
+            log.error("the runner %s has not answered for %g seconds; replacing it", pid, HUNG_SECONDS)
             with suppress(OSError):
-                os.kill(self.pid, signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
 
     def _is_runner(self, pid: int) -> bool:
         """Whether that process is this Hub's runner still, and not another program of the same number."""
@@ -207,12 +213,15 @@ class Runner:
 
     def _socket_path(self) -> Path:
         # A data folder with a long name has its socket elsewhere (a unix socket's path is limited to some 100 bytes).
-        usual = self._settings.runner_dir / "runner.sock"
+        return Path(self._recorded("socket", str) or self._settings.runner_dir / "runner.sock")
+
+    def _recorded(self, name: str, kind: type[T]) -> T | None:
+        """What the runner wrote down of itself at its start."""
         try:
-            recorded = json.loads((self._settings.runner_dir / "runner.json").read_text()).get("socket")
+            found = json.loads((self._settings.runner_dir / "runner.json").read_text()).get(name)
         except (OSError, ValueError, AttributeError):
-            return usual
-        return Path(recorded) if isinstance(recorded, str) and recorded else usual
+            return None
+        return found if isinstance(found, kind) else None
 
     async def _spawn(self) -> None:
         """Start a runner and wait until its socket answers, or it has ended, or the time is over."""
