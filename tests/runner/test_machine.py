@@ -94,6 +94,18 @@ def test_limits_of_the_second_version_count_from_every_level(tmp_path, limited):
     assert (found.cpus, found.memory_bytes, found.memory_available_bytes) == (0.5, 1024 * MIB, 524 * MIB)
 
 
+@pytest.mark.parametrize("most", ["max", str(2048 * MIB)])
+def test_a_group_that_is_slowed_down_beyond_a_limit_has_no_more_than_that(tmp_path, most):
+    files = {
+        "cg/memory.max": f"{most}\n",
+        "cg/memory.high": f"{1024 * MIB}\n",
+        "cg/memory.current": f"{600 * MIB}\n",
+        "cg/memory.stat": "inactive_file 0\n",
+    }
+    found = capacity(system(tmp_path, "0::/\n", [TWO], files))
+    assert (found.memory_bytes, found.memory_available_bytes) == (1024 * MIB, 424 * MIB)
+
+
 @pytest.mark.parametrize(("root", "folder"), [("/", "/docker/abc"), ("/docker/abc", "")])
 def test_limits_of_the_first_version_also_inside_a_container(tmp_path, root, folder):
     memory, cpu = f"cg/memory{folder}", f"cg/cpu,cpuacct{folder}"

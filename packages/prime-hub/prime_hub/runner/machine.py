@@ -141,15 +141,17 @@ def _quota(folder: Path) -> float | None:
 
 def _limit(folder: Path) -> tuple[int | None, int | None]:
     """(a group's limit, what it uses and cannot simply drop) in bytes."""
-    limit = _words(folder / "memory.max") or _words(folder / "memory.limit_in_bytes")
+    # Beyond the second version's `high` a group is slowed down until it stands still, though not ended.
+    names = ("memory.max", "memory.high", "memory.limit_in_bytes")
+    limits = [int(words[0]) for name in names if (words := _words(folder / name)) and words[0] != "max"]
     used = _words(folder / "memory.current") or _words(folder / "memory.usage_in_bytes")
-    if not limit or limit[0] == "max":
+    if not limits:
         return None, None
     words = _words(folder / "memory.stat")
     counted = dict(zip(words[::2], words[1::2], strict=False))
     # The first version counts a group's own pages under the plain name.
     idle = int(counted.get("total_inactive_file", counted.get("inactive_file", "0")))
-    return int(limit[0]), max(0, int(used[0]) - idle) if used else None
+    return min(limits), max(0, int(used[0]) - idle) if used else None
 
 
 def _words(file: Path) -> list[str]:
