@@ -59,8 +59,8 @@ async def test_a_runner_that_hangs_is_replaced(tmp_path: Path, monkeypatch: pyte
 async def test_a_runner_that_hung_before_its_hub_came_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "BEAT_SECONDS", 0.3)
-    monkeypatch.setattr(service, "HUNG_SECONDS", 0.6)
+    monkeypatch.setattr(service, "BEAT_SECONDS", 1.0)
+    monkeypatch.setattr(service, "HUNG_SECONDS", 3.0)
     first, second = Runner(Settings(tmp_path)), Runner(Settings(tmp_path))
     first.start()
     pids: list[int] = []

@@ -218,8 +218,10 @@ def test_it_survives_a_kill_of_the_runner_and_goes_with_the_sandbox(runner):
 
 def test_a_folder_of_somebody_else_is_not_used(tmp_path, monkeypatch):
     far_away = tmp_path / ("long" * 30)
-    monkeypatch.setattr("tempfile.tempdir", "/tmp")
     folders = SocketFolders(far_away)
+    # The next runner may be started with another TMPDIR, and has to find what this one's sandboxes have.
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path)[:40])
+    assert SocketFolders(far_away).of("one") == folders.of("one")
     made = folders.make("one")
     assert made is not None and made == folders.of("one")
     assert len(os.fsencode(made)) <= FOLDER_BYTES

@@ -14,7 +14,6 @@ import re
 import shlex
 import shutil
 import stat
-import tempfile
 from pathlib import Path
 
 from prime_hub.runner.runtimes.commands import script_at
@@ -43,9 +42,9 @@ class SocketFolders:
     def __init__(self, runner_folder: Path) -> None:
         own = runner_folder.absolute() / "sockets"
         if len(os.fsencode(own)) + 13 > FOLDER_BYTES:
-            temporary = tempfile.gettempdir()
             name = hashlib.sha256(os.fsencode(runner_folder.resolve())).hexdigest()[:12]
-            own = Path(temporary if len(os.fsencode(temporary)) <= 40 else "/tmp") / f"prime-sockets-{name}"
+            # Not what TMPDIR says: the next runner may be told another one, and has to find what this one made.
+            own = Path("/tmp") / f"prime-sockets-{name}"
         self._folder = own
 
     def of(self, sandbox_id: str) -> Path:
