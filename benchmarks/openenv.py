@@ -62,10 +62,12 @@ def main() -> int:
 def _run(chosen: argparse.Namespace) -> int:
     cells = chosen_cells(quick=chosen.quick, full=chosen.full)
     rounds = chosen.rounds or (1 if chosen.quick else 3)
+    before = os.getloadavg()[0]
     with place(list(GAMES)) as where:
         servers = measure(where, cells, rounds)
-        loaded = load(where, GAMES["gym"])
-    title = f"{os.cpu_count()} cores, rounds: {rounds}"
+        loaded = load(where, GAMES["gym"], rounds)
+    busy = f"load average {before:.1f} before, {os.getloadavg()[0]:.1f} after"
+    title = f"{os.cpu_count()} cores, rounds: {rounds}, {busy}"
     text = [f"Warm ({title})", "", warm_table(cells, servers), "", load_table(loaded)]
     print("\n" + "\n".join(text), flush=True)
     goals = warm_goals(cells, loaded)
@@ -107,7 +109,8 @@ def _page(lines: list[str]) -> str:
     return (
         "# Rollouts beside a bare loop and beside the official client\n\n"
         "Written by `script/bench openenv --record` on a machine of two cores, which clients, servers and Hub share. Ratios of one\n"
-        "run can be compared, rates of two machines cannot. Where the time of a step goes: [openenv_profile.md](openenv_profile.md).\n\n"
+        "run can be compared, rates of two machines cannot. The run itself is a load of about 2; what is above that is other work,\n"
+        "which makes the event loop late and the rounds differ. Where the time of a step goes: [openenv_profile.md](openenv_profile.md).\n\n"
         f"```\n{body}\n```\n"
     )
 

@@ -61,16 +61,22 @@ class Cell:
 
 @dataclass(frozen=True)
 class Load:
-    """2,000 rollouts in one process, 256 at once: how late its event loop was (milliseconds), and its memory (MiB).
+    """2,000 rollouts in one process, 256 at once, once a round: seconds, how late its event loop was (milliseconds), and
+    its memory (MiB).
 
-    `peaks` are the most it had after its first rollout, after 200 further ones, and after the 2,000. `idle_ms` is the
-    lateness of the same loop with nothing to do: what the machine adds by itself.
+    `peaks` are the most it had after its first rollout, after 200 further ones, and after the first 2,000. `idle_ms` is
+    the lateness of the same loop with nothing to do: what the machine adds by itself.
     """
 
-    seconds: float
-    lags_ms: list[float]
+    seconds: list[float]
+    lags_ms: list[list[float]]
     idle_ms: list[float]
     peaks: tuple[float, float, float]
+
+    @property
+    def late_ms(self) -> float:
+        """The 99th percentile of the lateness, median of the rounds."""
+        return statistics.median(quantile(lags, 0.99) for lags in self.lags_ms)
 
     @property
     def growth_kib(self) -> float:
@@ -139,12 +145,16 @@ def _take_turns(cell: Cell, bare: Process, ours: Process, *, bare_first: bool) -
         raise Failed(f"The two clients did not get the same rewards for the same episodes: {totals} ({cell.game}).")
 
 
-def load(where: Scratch, game: Game) -> Load:
+def load(where: Scratch, game: Game, rounds: int) -> Load:
     """Play the load in a process that has played one rollout only."""
     with our_player(where, game) as (player, server):
-        tell(f"{game.name}, {MANY} rollouts, {MOST_AT_ONCE} at once, with an eye on the event loop and memory ...")
         idle = player.ask(idle=IDLE_SECONDS)
         few = player.ask(rollouts=FEW, concurrency=MOST_AT_ONCE)
-        many = player.ask(rollouts=MANY, concurrency=MOST_AT_ONCE, lag=True)
-    peaks = (server["peak_mib"], few["peak_mib"], many["peak_mib"])
-    return Load(many["seconds"], many["lag_ms"], idle["lag_ms"], peaks)
+        played = []
+        for number in range(rounds):
+            tell(
+                f"{game.name}, {MANY} rollouts, {MOST_AT_ONCE} at once, the event loop watched, round {number + 1} ..."
+            )
+            played.append(player.ask(rollouts=MANY, concurrency=MOST_AT_ONCE, lag=True))
+    peaks = (server["peak_mib"], few["peak_mib"], played[0]["peak_mib"])
+    return Load([run["seconds"] for run in played], [run["lag_ms"] for run in played], idle["lag_ms"], peaks)

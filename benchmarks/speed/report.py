@@ -59,11 +59,13 @@ def warm_table(cells: Sequence[Cell], servers: Mapping[str, Mapping[str, Any]]) 
 def load_table(load: Load) -> str:
     """The event loop's lateness, and memory."""
     first, few, many = load.peaks
-    lines = [["ms", "p50", "p99", "highest"], ["playing", *_spread(load.lags_ms)], ["idle", *_spread(load.idle_ms)]]
+    lines = [["ms", "p50", "p99", "highest", "rollouts/s"], ["idle", *_spread(load.idle_ms), ""]]
+    for number, (seconds, lags) in enumerate(zip(load.seconds, load.lags_ms, strict=True), 1):
+        lines.append([f"round {number}", *_spread(lags), _figure(MANY / seconds)])
     return "\n".join(
         [
-            f"gym, {MANY} rollouts, {MOST_AT_ONCE} at once, one process: {MANY / load.seconds:.0f} rollouts/s",
-            "How late a task woke that sleeps 5 ms again and again, while they were played, and before with nothing to do:",
+            f"gym, {MANY} rollouts, {MOST_AT_ONCE} at once, in one process",
+            "How late a task woke that sleeps 5 ms again and again, before with nothing to do and while they were played:",
             *aligned(lines),
             f"Highest memory of the process: {first:.0f} MiB after its first rollout, {few:.0f} after {FEW} more, "
             f"{many:.0f} after {MANY} more: {load.growth_kib:.1f} KiB for each further rollout.",
@@ -80,9 +82,8 @@ def warm_goals(cells: Sequence[Cell], load: Load | None) -> list[Goal]:
         wanted = f"at least {LEAST_RATIO:.0%} of the bare loop's steps/s at 32 sessions (gym, {cell.rollouts} rollouts)"
         goals.append(Goal(wanted, f"{cell.ratio:.0%}", cell.ratio >= LEAST_RATIO))
     if load is not None:
-        late = quantile(load.lags_ms, 0.99)
         wanted = f"event loop late by less than {MOST_LAG_MS:.0f} ms (p99) with {MOST_AT_ONCE} rollouts at once"
-        goals.append(Goal(wanted, f"{late:.1f} ms", late < MOST_LAG_MS))
+        goals.append(Goal(wanted, f"{load.late_ms:.1f} ms", load.late_ms < MOST_LAG_MS))
     return goals
 
 
