@@ -254,11 +254,11 @@ class _Sandboxed:
     async def stop(self) -> None:
         if self._stopped:
             return
-        self._stopped = True
         with contextlib.suppress(Exception):
             self._keeper.cancel()
         with contextlib.suppress(Exception):
             await self._source.client().delete(self.id)
+        self._stopped = True  # a delete that was cancelled may be asked for again
 
 
 def room_for(machine: Any, server_bytes: int | None) -> Room:

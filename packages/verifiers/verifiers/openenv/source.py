@@ -34,8 +34,7 @@ class RunningServer(Protocol):
     @property
     def socket_path(self) -> str | None:
         """A unix socket on which the same server takes connections now, None while there is none: on one machine a
-        message takes less time by it. Its clients have no address, so they send `X-Forwarded-For: 127.0.0.1`, for
-        servers that look at one.
+        message takes less time by it.
         """
         ...
 

@@ -21,8 +21,6 @@ from websockets.protocol import OPEN
 from websockets.uri import WebSocketURI, parse_uri
 
 MAX_MESSAGE_BYTES = 100 * 1024 * 1024
-# Behind a unix socket a server sees no address of its client; uvicorn takes this one for it where it may.
-LOCAL_CLIENT = ("X-Forwarded-For", "127.0.0.1")
 
 
 class Refused(Exception):
@@ -136,11 +134,8 @@ class WebSocket(asyncio.Protocol):
 
     # Inside
 
-    async def shake_hands(self, headers: tuple[tuple[str, str], ...]) -> None:
-        request = self._protocol.connect()
-        for name, value in headers:
-            request.headers[name] = value
-        self._protocol.send_request(request)
+    async def shake_hands(self) -> None:
+        self._protocol.send_request(self._protocol.connect())
         self._flush()
         await self._handshake
 
@@ -242,11 +237,10 @@ async def open_websocket(url: str, *, socket_path: str | None = None, seconds: f
         async with asyncio.timeout(seconds):
             if socket_path is not None:
                 await loop.create_unix_connection(protocol, socket_path)
-                await made[-1].shake_hands((LOCAL_CLIENT,))
             else:
                 tls = tls_context() if uri.secure else None
                 await loop.create_connection(protocol, uri.host, uri.port, ssl=tls)
-                await made[-1].shake_hands(())
+            await made[-1].shake_hands()
     except BaseException:
         for socket in made:
             socket.abort()
