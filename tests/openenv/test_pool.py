@@ -341,7 +341,7 @@ async def test_a_lease_that_is_on_its_way_fails_when_the_servers_are_stopped(ser
     for source in (serve("counter"), URLSource(running("counter"))):
         pool = pool_of(source)
         await play(pool, 1)
-        on_its_way = [asyncio.create_task(pool.begin(seed, {"pause": 0.5})) for seed in range(3)]
+        on_its_way = [asyncio.create_task(pool.begin(seed, {"pause": 20})) for seed in range(3)]
         await asyncio.sleep(0.2)
         await pool.close()
         for result in await asyncio.wait_for(asyncio.gather(*on_its_way, return_exceptions=True), 10):
