@@ -345,7 +345,7 @@ async def test_a_lease_that_is_on_its_way_fails_when_the_servers_are_stopped(ser
         await asyncio.sleep(0.2)
         await pool.close()
         for result in await asyncio.wait_for(asyncio.gather(*on_its_way, return_exceptions=True), 10):
-            assert isinstance(result, SessionLost) and "(teardown)" in str(result)
+            assert isinstance(result, SessionLost) and "(teardown)" in str(result), repr(result)
 
 
 async def test_a_busy_server_is_not_stopped_under_the_feet_of_others(serve, pool_of):

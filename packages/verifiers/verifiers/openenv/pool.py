@@ -119,6 +119,7 @@ class Pool:
         self._start_after = 0.0
         self._failure: tuple[float, Error] | None = None  # (until, what): leases fail at once
         self._closed = False
+        self._resetting: set[Session] = set()
         self._pace = Pace()
         self._bounds = Bounds(source, self._dispatch)
         self._look: asyncio.TimerHandle | None = None
@@ -147,7 +148,13 @@ class Pool:
                 )
                 if session.dialect == "http":
                     self._dialect, self._capacity, server.capacity = "http", 1, 1
-                first = await session.reset(seed, arguments, reset_timeout)
+                if self._closed:
+                    raise SessionLost(TORN_DOWN)
+                self._resetting.add(session)
+                try:
+                    first = await session.reset(seed, arguments, reset_timeout)
+                finally:
+                    self._resetting.discard(session)
                 if self._closed:
                     raise SessionLost(TORN_DOWN)
                 self._dialect = session.dialect
@@ -211,6 +218,8 @@ class Pool:
                 for future in self._waiting:
                     if not future.done():
                         future.set_exception(SessionLost(TORN_DOWN))
+                for session in self._resetting:
+                    session.drop()
                 for task in self._starting:
                     task.cancel()
                 await self._bounds.close()

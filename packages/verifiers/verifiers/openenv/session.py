@@ -94,14 +94,15 @@ class Session(ABC):
         try:
             return read_result(answer, what)
         except SessionLost:
-            self._abandon()
+            self.drop()
             raise
 
     def _check_alive(self) -> None:
         if self.lost:
             raise SessionLost(f"The session with {self.shown} is over.")
 
-    def _abandon(self) -> None:
+    def drop(self) -> None:
+        """Give up on the session at once: what it is still asked fails, and the reply reaches nobody."""
         self.lost = self.interrupted = True
 
     def _late(self, seconds: float) -> SessionLost:
@@ -150,15 +151,15 @@ class WebSocketSession(Session):
             self.lost = True
             raise
         except TimeoutError:
-            self._abandon()
+            self.drop()
             raise self._late(seconds) from None
         except Closed as error:
-            self._abandon()
+            self.drop()
             raise SessionLost(
                 f"The OpenEnv server at {self.shown} closed the connection on a {kind}{error}."
             ) from error
         except BaseException:
-            self._abandon()
+            self.drop()
             raise
 
     def _refusal(self, unasked: str | bytes) -> Exception:
@@ -189,8 +190,8 @@ class WebSocketSession(Session):
             raise frame_error(reply.get("data"))
         raise SessionLost(f"The OpenEnv server at {self.shown} answered a {kind} with a frame of type {received!r}.")
 
-    def _abandon(self) -> None:
-        super()._abandon()
+    def drop(self) -> None:
+        super().drop()
         self._socket.abort()
 
     async def close(self) -> None:
@@ -258,10 +259,10 @@ class HTTPSession(Session):
         except ActionRejected:
             raise
         except TimeoutError:
-            self._abandon()
+            self.drop()
             raise self._late(seconds) from None
         except BaseException:
-            self._abandon()
+            self.drop()
             raise
 
     async def _answer(self, method: str, path: str, content: str | None, query: JSON | None) -> Any:

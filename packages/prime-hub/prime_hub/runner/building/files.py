@@ -1,10 +1,13 @@
-"""The file commands of RUN lines (mkdir, cp, mv, rm, ln, touch, chmod, test, echo), inside the image's tree only."""
+"""The file commands of RUN lines (mkdir, cp, mv, rm, ln, touch, chmod, test, echo), inside the image's tree only.
+
+The virtual environment is no part of the tree: copied, moved, linked or removed, the stage knows it by other paths.
+"""
 
 from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from prime_hub.runner.building import trees
@@ -41,20 +44,56 @@ def _touch(words: Sequence[str], stage: Stage) -> int:
 
 
 def _copy(words: Sequence[str], stage: Stage) -> int:
-    *sources, last = _paths(words)
-    target = stage.place(last)
-    for source in _existing(sources, stage, "cp"):
-        goal = target / source.name if target.is_dir() else target
-        trees.copy(source, goal)
+    whole = any(re.fullmatch(r"-\w*[rRa]\w*|--recursive|--archive", word) for word in words)
+    for name, source, goal in _transfers(words, stage, "cp"):
+        if not whole and (source.is_dir() or stage.venvs_in(name)):
+            raise BuildError(f"cp: {name} is a folder; copy it with 'cp -r'.")
+        if source.exists():
+            trees.copy(source, goal)
+        for venv in stage.venvs_in(name):
+            stage.add_venv(_path(goal, stage) + venv.removeprefix(name))
     return 0
 
 
 def _move(words: Sequence[str], stage: Stage) -> int:
-    *sources, last = _paths(words)
-    target = stage.place(last)
-    for source in _existing(sources, stage, "mv"):
-        shutil.move(source, target / source.name if target.is_dir() else target)
+    for name, source, goal in _transfers(words, stage, "mv"):
+        if source.exists():
+            shutil.move(source, goal)
+        for venv in stage.venvs_in(name):
+            stage.venv_paths.remove(venv)
+            stage.add_venv(_path(goal, stage) + venv.removeprefix(name))
     return 0
+
+
+def _transfers(words: Sequence[str], stage: Stage, command: str) -> Iterator[tuple[str, Path, Path]]:
+    """What cp and mv take where: (path in the image, its place, the goal's place).
+
+    The virtual environment is not in the tree, so there is nothing at the place of a path that is one.
+    """
+    *names, last = _paths(words)
+    if venv := stage.venv_at(stage.absolute(last)):
+        raise BuildError(f"{command}: only pip and uv put something into the virtual environment {venv}.")
+    target = stage.place(last)
+    for name in names:
+        path = stage.absolute(name)
+        venv = stage.venv_at(path)
+        if venv is not None and venv != path:
+            raise BuildError(
+                f"{command}: {path} is a part of the virtual environment {venv}, which is copied and moved as a whole only."
+            )
+        for source in [stage.place(name)] if venv else _existing([name], stage, command):
+            inside = target.is_dir() and not (command == "cp" and name.endswith("/."))
+            goal = target / source.name if inside else target
+            if venv and goal.exists() and not (goal.is_dir() and not any(goal.iterdir())):
+                raise BuildError(f"{command}: {_path(goal, stage)} is in the way of the virtual environment {venv}.")
+            yield path if venv else _path(source, stage), source, goal
+    if not names:
+        _existing(names, stage, command)
+
+
+def _path(place: Path, stage: Stage) -> str:
+    """The path in the image of a place in its tree."""
+    return "/" + place.relative_to(stage.root).as_posix()
 
 
 def _existing(names: Sequence[str], stage: Stage, command: str) -> list[Path]:
@@ -73,6 +112,8 @@ def _remove(words: Sequence[str], stage: Stage) -> int:
             if path == stage.root:
                 raise BuildError("rm: the whole image cannot be removed.")
             trees.remove(path)
+            for venv in stage.venvs_in(_path(path, stage)):
+                stage.venv_paths.remove(venv)
     return 0
 
 
@@ -83,6 +124,9 @@ def _link(words: Sequence[str], stage: Stage) -> int:
     target, name = paths
     goal = stage.place(name)
     goal = goal / Path(target).name if goal.is_dir() else goal
+    if stage.absolute(target) in stage.venv_paths:
+        stage.add_venv(_path(goal, stage))
+        return 0
     if stage.venv_at(stage.absolute(target)) or not stage.place(target).exists():
         stage.note(f"the link {name} → {target} is not made; {target} is not in the image's own tree.")
         return 0

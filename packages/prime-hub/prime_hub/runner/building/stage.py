@@ -82,6 +82,10 @@ class Stage:
         found = [venv for venv in self.venv_paths if path == venv or path.startswith(venv + "/")]
         return max(found, key=len, default=None)
 
+    def venvs_in(self, path: str) -> list[str]:
+        """The paths of the virtual environment that are this path, or lie in it."""
+        return [venv for venv in self.venv_paths if venv == path or venv.startswith(path.rstrip("/") + "/")]
+
     def note(self, text: str) -> None:
         """Say, once, what was not honoured; it stays with the image."""
         self.log.write(f"  note: {text}\n")
