@@ -93,6 +93,74 @@ CMD ["http.server", "9000"]
     assert shown.splitlines()[-1].endswith("/venv/bin/python")
 
 
+MOVED = """FROM python:3.11-slim AS builder
+COPY . /app/env
+WORKDIR /app/env
+RUN uv sync --no-editable
+RUN mv /app/env/.venv /app/.venv
+RUN if [ -d .venv ]; then touch stayed; fi; if [ -d ../.venv ]; then touch came; fi
+FROM python:3.11-slim
+WORKDIR /app
+COPY --from=builder /app/.venv /app/.venv
+COPY --from=builder /app/env /app/env
+RUN ln -s /app/.venv /app/env/.venv
+ENV PATH="/app/.venv/bin:$PATH"
+CMD ["sh", "-c", "cd /app/env && thing; sleep 600"]
+"""
+
+
+def test_an_environment_that_a_builder_moves(shared):
+    built, log = build(shared, MOVED, **PROJECT)
+    assert built["status"] == "ready", log
+    assert built["config"]["notes"] == []
+    shown = inside(shared, built["digest"], "cd /; /app/.venv/bin/thing; /app/env/.venv/bin/thing; ls -A /app/env")
+    assert shown.split("\n")[:2] == ["thing runs", "thing runs"]
+    assert {"came", "thing.py"} <= set(shown.split()) and not {"stayed", ".venv"} & set(shown.split())
+
+
+@pytest.mark.parametrize(
+    ("line", "there", "gone"),
+    [
+        ("cp -r .venv /opt/venv", ["/app/.venv", "/opt/venv"], []),
+        ("mkdir /srv && cp -a .venv /srv/", ["/app/.venv", "/srv/.venv"], []),
+        ("mkdir -p /srv/v && cp -a .venv/. /srv/v", ["/srv/v"], []),
+        ("cp -r /app /srv", ["/app/.venv", "/srv/.venv"], []),
+        ("mkdir /srv && cp -r /app/. /srv", ["/app/.venv", "/srv/.venv"], ["/srv/app/.venv"]),
+        ("cd / && mv /app /srv", ["/srv/.venv"], ["/app/.venv"]),
+        ("mkdir /srv && mv .venv a.txt /srv", ["/srv/.venv"], ["/app/.venv"]),
+        ("cp -r .venv /srv && rm -rf .venv", ["/srv"], ["/app/.venv"]),
+        ("cp -r .venv /srv/v && rm -rf /app", ["/srv/v"], ["/app/.venv"]),
+    ],
+)
+def test_where_the_environment_stands_after_file_commands(shared, line, there, gone):
+    checks = [f"[ -d {path} ]" for path in there] + [f"[ ! -e {path} ]" for path in gone]
+    dockerfile = f"FROM python:3.11\nWORKDIR /app\nCOPY a.txt .\nRUN python -m venv .venv\nRUN {line}\n"
+    built, log = build(shared, f"{dockerfile}RUN {' && '.join(checks)}\nCMD sleep 600\n", **{"a.txt": "a"})
+    assert built["status"] == "ready", log
+    for path in there:
+        assert inside(shared, built["digest"], f"{path}/bin/python -c 'print(5)'") == "5\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("mv .venv/bin /opt/bin", "mv: /app/.venv/bin is a part of the virtual environment /app/.venv"),
+        ("cp -r .venv/bin/python /opt", "cp: /app/.venv/bin/python is a part of the virtual environment /app/.venv"),
+        ("cp a.txt .venv/lib/", "cp: only pip and uv put something into the virtual environment /app/.venv"),
+        ("mv .venv .venv", "mv: only pip and uv put something into"),
+        ("cp .venv /srv", "cp: /app/.venv is a folder; copy it with 'cp -r'"),
+        ("mkdir -p /srv/.venv/x && mv .venv /srv", "mv: /srv/.venv is in the way of the virtual environment"),
+        ("mv .venv /srv && mv .venv /opt", "mv: /app/.venv is not in the image at this point"),
+        ("rm -rf .venv && cp -r .venv /opt", "cp: /app/.venv is not in the image at this point"),
+        ("mv .venv", "mv needs a source and a destination"),
+    ],
+)
+def test_what_file_commands_cannot_do_with_the_environment(shared, line, words):
+    dockerfile = "FROM python:3.11\nWORKDIR /app\nCOPY a.txt .\nRUN python -m venv .venv\n"
+    built, log = build(shared, f"{dockerfile}RUN {line}\nCMD sleep 600\n", **{"a.txt": "a"})
+    assert (built["status"], words in built["error"]) == ("failed", True), log
+
+
 def test_what_is_not_honoured_is_named(shared):
     dockerfile = """FROM python:3.11-slim
 LABEL a=b

@@ -197,7 +197,12 @@ class Runner:
             await self._record([(state, attempt)], final=False)
             self._tell([])
             await asyncio.sleep(delay)
-        await self._finish(row, state, attempt)
+        # Episodes of one length end in waves: others are let through before the scoring and before the next beginning.
+        try:
+            await asyncio.sleep(0)
+        finally:  # played, so recorded
+            await self._finish(row, state, attempt)
+        await asyncio.sleep(0)
 
     async def _rollout(self, row: dict[str, Any]) -> State:
         try:

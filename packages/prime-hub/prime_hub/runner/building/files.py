@@ -70,7 +70,9 @@ def _transfers(words: Sequence[str], stage: Stage, command: str) -> Iterator[tup
 
     The virtual environment is not in the tree, so there is nothing at the place of a path that is one.
     """
-    *names, last = _paths(words)
+    *names, last = _paths(words) or [""]
+    if not names:
+        raise BuildError(f"{command} needs a source and a destination.")
     if venv := stage.venv_at(stage.absolute(last)):
         raise BuildError(f"{command}: only pip and uv put something into the virtual environment {venv}.")
     target = stage.place(last)
@@ -79,7 +81,7 @@ def _transfers(words: Sequence[str], stage: Stage, command: str) -> Iterator[tup
         venv = stage.venv_at(path)
         if venv is not None and venv != path:
             raise BuildError(
-                f"{command}: {path} is a part of the virtual environment {venv}, which is copied and moved as a whole only."
+                f"{command}: {path} is a part of the virtual environment {venv}; copy or move the whole environment."
             )
         for source in [stage.place(name)] if venv else _existing([name], stage, command):
             inside = target.is_dir() and not (command == "cp" and name.endswith("/."))
@@ -87,8 +89,6 @@ def _transfers(words: Sequence[str], stage: Stage, command: str) -> Iterator[tup
             if venv and goal.exists() and not (goal.is_dir() and not any(goal.iterdir())):
                 raise BuildError(f"{command}: {_path(goal, stage)} is in the way of the virtual environment {venv}.")
             yield path if venv else _path(source, stage), source, goal
-    if not names:
-        _existing(names, stage, command)
 
 
 def _path(place: Path, stage: Stage) -> str:
@@ -102,7 +102,7 @@ def _existing(names: Sequence[str], stage: Stage, command: str) -> list[Path]:
         if not path.exists():
             raise BuildError(f"{command}: /{path.relative_to(stage.root)} is not in the image at this point.")
     if not found:
-        raise BuildError(f"{command}: {' '.join(names) or 'nothing'} is not in the image at this point.")
+        raise BuildError(f"{command}: {' '.join(names)} is not in the image at this point.")
     return found
 
 
