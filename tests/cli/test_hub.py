@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -30,7 +31,10 @@ def test_start_status_stop(own_hub):
     assert "not running" in stopped.stdout
     assert "prime hub start" in stopped.stderr
 
-    started = own_hub("hub", "start")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    started = own_hub("hub", "start", "--port", str(port))
     assert started.returncode == 0, started.stderr
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+\n", started.stdout)
     assert "Started your own Hub" in started.stderr

@@ -126,7 +126,9 @@ def game(machine: Machine):
     return make
 
 
-PORT_IN_CODE = """CMD ["python", "-c", "import server, uvicorn; uvicorn.run(server.app, host='0.0.0.0', port=9123)"]"""
+RUN_IN_CODE = "import server, uvicorn; uvicorn.run(server.app, host='0.0.0.0', port=9123)"
+# The port is named, so that it can be replaced where another program of this machine has it; the code does not read it.
+PORT_IN_CODE = f"""CMD ["python", "-c", "{RUN_IN_CODE}", "--port", "8000"]"""
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("openenv-build")]
 
