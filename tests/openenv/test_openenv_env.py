@@ -301,7 +301,10 @@ async def test_a_renderer_that_fails_on_steps(environment):
         return [{"role": "user", "content": observation["nothing" if context == "step" else "seed"]}]
 
     state = await play(environment("counter", prompt_renderer=broken), Script('{"move": "up"}'))
-    assert str(state["error"]) == "OpenEnv prompt_renderer raised KeyError for step: 'nothing'"
+    assert (
+        str(state["error"])
+        == "OpenEnv prompt_renderer raised KeyError for step: 'nothing' (the observation has 'seed', 'count')"
+    )
     assert state["reward"] is None
 
 

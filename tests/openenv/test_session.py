@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from verifiers.openenv.errors import ActionRejected, CapacityReached, SessionLost
-from verifiers.openenv.probe import fetch_schema, health_problem, new_client
+from verifiers.openenv.probe import fetch_schema, health_problem, new_client, wait_until_healthy
 from verifiers.openenv.schema import contract_of
 from verifiers.openenv.session import connect as open_any
 from verifiers.openenv.wire import RPCError
@@ -185,3 +185,29 @@ async def test_the_schema_tells_the_contract(running, client):
         == "mcp"
     )
     assert contract_of({"properties": {"type": {"type": "string"}, "message": {"type": "string"}}}) == "gym"
+
+
+async def test_a_plain_server_that_was_started_anew_has_no_episode(serve, connect, client):
+    source = serve("counter")
+    (source.folder / "server.py").write_text(RESTARTED)
+    child = source.spawn()
+    await wait_until_healthy(child, client)
+    session = await connect(child.url)
+    assert session.dialect == "http" and (await session.reset(1)).observation == {}
+    with pytest.raises(ActionRejected, match="taken already"):
+        await session.step({"cell": 1})
+    with pytest.raises(SessionLost, match="has no episode any more: No episode is running: POST /reset first"):
+        await session.step({"cell": 2})
+
+
+RESTARTED = """
+from fastapi import FastAPI, HTTPException
+app = FastAPI()
+@app.get("/health")
+def health(): return {}
+@app.post("/reset")
+def reset(): return {"observation": {}}
+@app.post("/step")
+def step(action: dict):
+    raise HTTPException(409, "This cell is taken already" if action["cell"] == 1 else "No episode is running: POST /reset first.")
+"""

@@ -78,6 +78,11 @@ async def _ask(name: str, url: str, contract: str | None) -> None:
                     f"The server at {shown} asks for a user and a password ({problem}), or for other ones: "
                     "--server http://USER:PASSWORD@…"
                 )
+            if problem.startswith("no answer"):
+                raise ValueError(
+                    f"Something listens at {shown} and gives {problem}: a server whose code is still loading, or could not "
+                    "be loaded; its own output says which."
+                )
             raise ValueError(
                 f"No OpenEnv server answers at {shown}: {problem}. Start it, as in "
                 "'uvicorn server:app --port 8000' in the project's folder, or correct --server."
@@ -85,7 +90,9 @@ async def _ask(name: str, url: str, contract: str | None) -> None:
         try:
             action = (await probe.fetch_schema(client, url))["action"]
         except SandboxError as error:
-            raise ValueError(f"No OpenEnv server answers at {shown}. {error}".replace(url, shown)) from error
+            raise ValueError(
+                f"The server at {shown} is healthy, but is no OpenEnv server, or an unfinished one. {error}"
+            ) from error
     found = contract_of(action)
     if contract not in (None, found):
         raise ValueError(

@@ -9,8 +9,11 @@ from typing import Any
 
 from prime_evals.statistics import errors_by_type
 from verifiers.types import RolloutOutput
+from verifiers.utils.message_utils import last_text
 
 _LONGEST_SENTENCE = 300
+_LOG_MARK = "Logs (tail):"
+_LAST_LINES = 6
 
 
 def number(value: float | None) -> str:
@@ -22,8 +25,17 @@ def number(value: float | None) -> str:
 
 def one_line(text: str) -> str:
     """A sentence without line breaks, cut where it gets long."""
-    flat = " ".join(text.split())
-    return flat if len(flat) <= _LONGEST_SENTENCE else flat[: _LONGEST_SENTENCE - 1] + "…"
+    sentence, mark, log = text.partition(_LOG_MARK)
+    flat = _cut(" ".join(sentence.split()), _LONGEST_SENTENCE)
+    # Of a log the end says most.
+    last = [" ".join(line.split()) for line in log.splitlines() if line.strip()][-_LAST_LINES:]
+    return f"{flat} {mark} {_cut(' / '.join(last), _LONGEST_SENTENCE, end=True)}" if last else flat
+
+
+def _cut(text: str, longest: int, end: bool = False) -> str:
+    if len(text) <= longest:
+        return text
+    return "…" + text[1 - longest :] if end else text[: longest - 1] + "…"
 
 
 def render(
@@ -52,15 +64,39 @@ def render(
         used = f"{number(usage.get('input_tokens'))} in, {number(usage.get('output_tokens'))} out (mean a rollout)"
         rows.append(("tokens", used))
     rows += [
-        ("errors" if first else "", f"{count} × {name}: {one_line(sentence)}")
+        ("errors" if first else "", f"{count} × {name}{_one_of(name, outputs)}: {one_line(sentence)}")
         for first, (name, (count, sentence)) in zip(
             [True] + [False] * len(outputs), errors_by_type(outputs).items(), strict=False
         )
     ]
+    if refused := _nothing_accepted(outputs):
+        rows.append(("note", refused))
     if results is not None:
         rows.append(("results", str(results)))
     width = max(len(name) for name, _ in rows)
     return "\n".join([title, "", *(f"  {name:<{width}}   {text}" for name, text in rows)])
+
+
+def _one_of(name: str, outputs: Sequence[RolloutOutput]) -> str:
+    """Says when errors of one kind have said different things, of which one is shown."""
+    said = {error["message"] for output in outputs if (error := output.get("error")) and error["error"] == name}
+    return f" ({len(said)} different ones), such as" if len(said) > 1 else ""
+
+
+def _nothing_accepted(outputs: Sequence[RolloutOutput]) -> str | None:
+    """Where servers refused every single action: that may be the model's doing or the server's, and scores hide which."""
+    played = [output for output in outputs if output.get("reward") is not None and "openenv_action_errors" in output]
+    in_vain = [output for output in played if output["openenv_action_errors"] >= output.get("num_turns", 0) > 0]
+    if not in_vain:
+        return None
+    last = next(
+        (text for output in in_vain if (text := last_text(output["completion"], "user")).startswith("Error:")), ""
+    )
+    said = f' The server\'s last word: "{one_line(last.removeprefix("Error:").strip())}"' if last else ""
+    return (
+        f"In {len(in_vain)} of {len(played)} scored rollouts no action was accepted: the model's fault, or the server's; "
+        f"the conversations and the server's log say which.{said}"
+    )
 
 
 def _how_it_ended(outputs: Sequence[RolloutOutput]) -> list[tuple[str, str]]:

@@ -155,6 +155,6 @@ def _mismatch(found: str, contract: str | None, place: str) -> str:
 
 async def _log(server: RunningServer) -> str:
     try:
-        return await server.logs()
+        return await server.logs() or ""
     except Exception:
         return ""

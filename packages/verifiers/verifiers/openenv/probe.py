@@ -50,7 +50,7 @@ async def health_problem(client: httpx.AsyncClient, url: str, timeout: float = 2
                 # A kept connection that the server closed, as uvicorn does after a 500: no news, ask on a new one.
                 response = await client.get(url + "/health")
     except TimeoutError:
-        return f"no answer within {timeout:g} s"
+        return f"no answer within {timeout:.2g} s"
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return None if response.status_code == 200 else f"HTTP {response.status_code} from /health"
@@ -86,8 +86,8 @@ async def wait_until_healthy(
         if time.monotonic() + pause > deadline:
             if not ours:
                 raise ServerStartError(
-                    f"No OpenEnv server answers at {shown_url(server.url)}: {problem}. Somebody else runs it, so nobody "
-                    "here can start it again."
+                    f"No OpenEnv server answers at {shown_url(server.url)}: {problem}. This run did not start it; its own "
+                    "output says why it ended."
                 )
             raise ServerStartError(
                 await with_log(
@@ -135,7 +135,10 @@ async def fetch_schema(client: httpx.AsyncClient, url: str, timeout: float = 5.0
 async def with_log(server: RunningServer, sentence: str) -> str:
     """`sentence`, followed by the tail of the server's log."""
     try:
-        text = log_tail(await server.logs())
+        printed = await server.logs()
+        if printed is None:
+            return f"{sentence} Its own output may say why."
+        text = log_tail(printed)
     except Exception as error:  # the log is an extra; what failed is already known
         text = f"(not available: {error})"
     return f"{sentence} Logs (tail):\n{text}" if text else f"{sentence} The server printed nothing."

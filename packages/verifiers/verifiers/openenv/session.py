@@ -292,6 +292,9 @@ class HTTPSession(Session):
                 "and is no longer healthy."
             )
         text = error_text(answer).strip() or response.reason_phrase
+        if response.status_code == 409 and path == "/step" and "reset" in text.lower():
+            # A server that was started anew (uvicorn --reload, say) has no episode, and no action will bring it back.
+            raise SessionLost(f"The OpenEnv server at {self.shown} has no episode any more: {text}")
         raise ActionRejected(text, f"HTTP_{response.status_code}")
 
 

@@ -41,8 +41,8 @@ class RunningServer(Protocol):
     async def ended(self) -> str | None:
         """Why the process is no longer there ("exit code 1"), None while it runs or when that cannot be told."""
 
-    async def logs(self) -> str:
-        """What the server has printed so far; empty when it cannot be had."""
+    async def logs(self) -> str | None:
+        """What the server has printed so far; None when nobody here can see it."""
         ...
 
     async def listening(self) -> list[Address] | None:
@@ -94,8 +94,8 @@ class _Somewhere:
     async def ended(self) -> str | None:
         return None
 
-    async def logs(self) -> str:
-        return ""
+    async def logs(self) -> None:
+        return None
 
     async def listening(self) -> list[Address] | None:
         return None

@@ -90,9 +90,16 @@ class Renderer:
                 rendered = await maybe_await(self._function(observation, **known))
         except Exception as error:
             raise RendererError(
-                f"OpenEnv prompt_renderer raised {type(error).__name__} for {where}: {error}"
+                f"OpenEnv prompt_renderer raised {type(error).__name__} for {where}: {error}{_has(observation, error)}"
             ) from error
         return _checked(rendered, where, may_be_empty)
+
+
+def _has(observation: Any, error: Exception) -> str:
+    """What the observation holds, for a renderer that looked for something else."""
+    if isinstance(error, KeyError) and isinstance(observation, Mapping):
+        return f" (the observation has {', '.join(map(repr, observation)) or 'nothing'})"
+    return ""
 
 
 def _checked(rendered: Any, where: str, may_be_empty: bool) -> Messages:
