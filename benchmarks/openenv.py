@@ -41,7 +41,9 @@ def main() -> int:
     )
     extent = parser.add_mutually_exclusive_group()
     extent.add_argument("--quick", action="store_true", help="few cells, one round, without the official client")
-    extent.add_argument("--full", action="store_true", help="2,000 mcp rollouts too, in one round: an hour more")
+    extent.add_argument(
+        "--full", action="store_true", help="2,000 mcp rollouts too, in one round: some twenty minutes more"
+    )
     parser.add_argument("--skip-official", action="store_true", help="without the official client")
     parser.add_argument("--rounds", type=count, help="of the warm comparison (default: 3, with --quick 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every measurement there as well")

@@ -37,6 +37,21 @@ EXPOSE 8000
 CMD ["python", "server.py", "--port", "8000"]
 """
 
+# A server that tells the address of its client; the image's own uvicorn runs it.
+UVICORN_APP = """
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": scope["client"][0].encode()})
+"""
+UVICORN_DOCKERFILE = """FROM python:3.11-slim
+WORKDIR /app
+RUN pip install uvicorn
+COPY server.py .
+EXPOSE 8000
+CMD ["uvicorn", "server:app", "--host", "0.0.0.0", "--port", "8000"]
+"""
+
 
 BACKEND = """
 import os, pathlib, time, zipfile

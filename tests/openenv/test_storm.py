@@ -34,10 +34,10 @@ class Careful(Policy):
         if json.loads(prompt[-1]["content"]) != expected:
             self.mixed_up.append(f"{prompt[-1]['content']} instead of {expected}")
         await asyncio.sleep(self.rng.random() / 50)
-        return vf.AssistantMessage(json.dumps({"move": self.rng.choice(["up", "up", "slow"])}))
+        return await super().get_native_response(prompt, model, sampling_args, tools, state)
 
     def answer(self, *_):
-        raise NotImplementedError
+        return vf.AssistantMessage(json.dumps({"move": self.rng.choice(["up", "up", "slow"])}))
 
 
 @pytest.mark.parametrize("capacity", ["1", "3", "8"])

@@ -11,22 +11,10 @@ import pytest
 from prime_core.manifest import Manifest
 from prime_sandboxes import Capacity, ImageClient, SandboxClient
 from prime_sandboxes.transport import APIClient
+from tests.hub.images import UVICORN_APP, UVICORN_DOCKERFILE
 from verifiers.openenv.sandbox import SandboxSource, connectable, room_for
 from verifiers.openenv.source import Room, URLSource
 
-APP = """
-async def app(scope, receive, send):
-    if scope["type"] == "http":
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": scope["client"][0].encode()})
-"""
-DOCKERFILE = """FROM python:3.11-slim
-WORKDIR /app
-RUN pip install uvicorn
-COPY server.py .
-EXPOSE 8000
-CMD ["uvicorn", "server:app", "--host", "0.0.0.0", "--port", "8000"]
-"""
 GIB = 1 << 30
 MIB = 1 << 20
 
@@ -41,8 +29,8 @@ def configured(module_hub, monkeypatch):
 
 @pytest.fixture
 def manifest(configured, tmp_path) -> Manifest:
-    (tmp_path / "Dockerfile").write_text(DOCKERFILE)
-    (tmp_path / "server.py").write_text(APP)
+    (tmp_path / "Dockerfile").write_text(UVICORN_DOCKERFILE)
+    (tmp_path / "server.py").write_text(UVICORN_APP)
     with ImageClient(APIClient()) as images:
         built = images.build("source", "latest", tmp_path)
     assert built.status == "COMPLETED", built.error

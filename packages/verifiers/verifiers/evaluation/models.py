@@ -204,9 +204,7 @@ def check_address(url: str, place: str, example: str = "http://localhost:8000/v1
     except ValueError:
         usable = False
     if not usable:
-        raise ModelNotResolved(
-            f"{place} must be an address such as {example}, not {url.rpartition('@')[2].split('?')[0]!r}."
-        )
+        raise ModelNotResolved(f"{place} must be an address such as {example}, not {shown_url(url)!r}.")
 
 
 def _host(url: str) -> str:
