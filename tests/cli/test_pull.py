@@ -111,11 +111,11 @@ def test_list_what_is_looked_for(reader, shelf):
     assert names("--tag", "maths", "--tag", "eval") == ["my-env", "other-env"]
     assert names("--tag", "chess") == []
     assert names("--owner", shelf.owner) == ["my-env", "other-env"]
-    assert names("--owner", "nobody") == []
+    assert names("--owner", "no-such-owner") == []
     assert names("--mine", PRIME_API_KEY=shelf.token) == ["my-env", "other-env"]
     assert names("--mine", PRIME_API_KEY=shelf.add_user("dave")) == []
     assert reader.fails("env", "list", "--mine").startswith("Error: Not authenticated.")
-    assert reader("env", "list", "--owner", "nobody").stderr == "No environments found.\n"
+    assert reader("env", "list", "--owner", "no-such-owner").stderr == "No environments found.\n"
 
 
 def test_info(reader, shelf):

@@ -136,7 +136,7 @@ def test_the_index_in_both_forms(catalogue: RunningHub) -> None:
     assert int(catalogue.client().head(files[0]["url"]).headers["content-length"]) == len(one.wheel)
     for missing in ("no-such", "delta-secret"):
         assert catalogue.client().get(f"{base}/{missing}/").status_code == 404
-    assert catalogue.client().get(f"{catalogue.url}/nobody/simple/").status_code == 404
+    assert catalogue.client().get(f"{catalogue.url}/no-such-owner/simple/").status_code == 404
 
 
 def test_installers_log_in_with_the_token_as_password(catalogue: RunningHub) -> None:

@@ -325,7 +325,7 @@ def test_what_nobody_has_on_record_is_ended(hub: RunningHub) -> None:
     ("body", "status", "words"),
     [
         ({"docker_image": "no-such:latest"}, 404, "no-such:latest"),
-        ({"docker_image": "nobody/tiny:latest"}, 404, "nobody/tiny"),
+        ({"docker_image": "no-such-owner/tiny:latest"}, 404, "no-such-owner/tiny"),
         ({"docker_image": "Bad Name"}, 422, "image name"),
         ({"docker_image": "tiny@sha256:12"}, 422, "digest"),
         ({"docker_image": "tiny", "gpu_count": 1}, 422, "GPU"),
