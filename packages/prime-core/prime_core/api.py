@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     import httpx
 
 CHUNK_BYTES = 1 << 20
+# A Hub may be anybody's: what it sends is not taken in without end.
+MAX_ANSWER_BYTES = 64 << 20
+MAX_DOWNLOAD_BYTES = 2 << 30
 
 
 class _Client:
@@ -102,14 +105,40 @@ def _default_agent() -> str:
     return user_agent()
 
 
+class _Answer:
+    """The body of an answer as it comes, unpacked; too much of it is an APIError."""
+
+    def __init__(self, url: str) -> None:
+        self._url, self._body = url, bytearray()
+
+    def add(self, chunk: bytes) -> None:
+        self._body += chunk
+        if len(self._body) > MAX_ANSWER_BYTES:
+            raise errors.APIError(
+                f"The answer of {self._url.split('?')[0]} is larger than {MAX_ANSWER_BYTES} bytes; it was not read.",
+                hint="See with 'prime config view' whether this is a Hub.",
+            )
+
+    def of(self, response: httpx.Response) -> httpx.Response:
+        """The whole answer, not packed any more."""
+        import httpx
+
+        kept = {name: value for name, value in response.headers.items() if name == "retry-after"}
+        return httpx.Response(response.status_code, headers=kept, content=bytes(self._body))
+
+
 class _Sink:
     """Where a download goes: counts, hashes and writes what comes."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._hash = hashlib.sha256()
+        self._size = 0
 
     def write(self, chunk: bytes) -> None:
+        self._size += len(chunk)
+        if self._size > MAX_DOWNLOAD_BYTES:
+            raise errors.APIError(f"The download is larger than {MAX_DOWNLOAD_BYTES} bytes; it was thrown away.")
         self._hash.update(chunk)
         self._file.write(chunk)
 
@@ -162,7 +191,13 @@ class APIClient(_Client):
         while True:
             outcome: httpx.Response | Exception
             try:
-                outcome = self._session().request(request.method, request.url, **self._keywords(request, timeout))
+                with self._session().stream(
+                    request.method, request.url, **self._keywords(request, timeout)
+                ) as response:
+                    answer = _Answer(request.url)
+                    for chunk in response.iter_bytes():
+                        answer.add(chunk)
+                outcome = answer.of(response)
             except httpx.TransportError as error:
                 outcome = error
             wait = self._again(request, attempt, outcome)
@@ -285,7 +320,12 @@ class AsyncAPIClient(_Client):
         while True:
             outcome: httpx.Response | Exception
             try:
-                outcome = await self._session().request(request.method, request.url, **self._keywords(request, timeout))
+                keywords = self._keywords(request, timeout)
+                async with self._session().stream(request.method, request.url, **keywords) as response:
+                    answer = _Answer(request.url)
+                    async for chunk in response.aiter_bytes():
+                        answer.add(chunk)
+                outcome = answer.of(response)
             except httpx.TransportError as error:
                 outcome = error
             wait = self._again(request, attempt, outcome)

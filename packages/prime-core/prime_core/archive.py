@@ -12,32 +12,24 @@ import re
 import shutil
 import tarfile
 import tempfile
-import zlib
-from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from prime_core.entries import MAX_BYTES, MAX_ENTRIES, BadName, Entries, shown
 from prime_core.errors import PackagingError
 from prime_core.files import atomic_file
 from prime_core.metadata import read_metadata
+from prime_core.tars import UNREADABLE, members_of
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
-MAX_MEMBERS = 20_000
-MAX_BYTES = 1 << 30
-# Long names and extended headers are read into memory whole, so theirs is a limit of its own.
-MAX_HEADER_BYTES = 64 << 10
+MAX_MEMBERS = MAX_ENTRIES
 CHUNK_BYTES = 1 << 20
 _LEFT_OUT_FOLDERS = frozenset({"__pycache__", "dist", "build", "outputs"})
 _NEVER_FOLDERS = frozenset({"__pycache__", ".git", ".venv", ".prime"})
-_HEADERS = (
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-)
 
 
 def archive_files(env_dir: Path) -> list[tuple[str, Path]]:
@@ -56,6 +48,12 @@ def archive_files(env_dir: Path) -> list[tuple[str, Path]]:
         name = path.relative_to(env_dir).as_posix()
         if name == "proj/.build.json" or _ordinary(name, ignored) or any(rule.wants(name, ignored) for rule in named):
             chosen[name] = path
+    entries = Entries()
+    for name in sorted(chosen):
+        try:
+            entries.add(name)
+        except BadName as error:
+            raise PackagingError(f"The file '{shown(name)}' {error}; it cannot be published.") from None
     return sorted(chosen.items())
 
 
@@ -143,103 +141,98 @@ def write_archive(files: Iterable[tuple[str, Path]], target: Path) -> Path:
     return target
 
 
-class _Member(tarfile.TarInfo):
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
-        member = super().frombuf(buf, encoding, errors)
-        if member.type in _HEADERS and member.size > MAX_HEADER_BYTES:
-            raise PackagingError("The archive holds a header that is too large; it was not unpacked.")
-        return member
+def _packed(path: Path, max_members: int, max_bytes: int) -> Iterator[tuple[str, tarfile.TarInfo, BinaryIO]]:
+    """The files of the archive in its own order, checked; each content is to be read before the next is asked for."""
+    entries, total, count = Entries(), 0, 0
+    for member, content in members_of(path, max_bytes + (max_members + 1) * 2048 + (64 << 10)):
+        count += 1
+        if count > max_members:
+            raise PackagingError(f"The archive holds more than {max_members} entries; it was not unpacked.")
+        try:
+            name = entries.add(_safe(member).name, member.isdir())
+            if member.isdir():
+                continue
+            total += member.size
+            if total > max_bytes:
+                raise PackagingError(f"The archive unpacks to more than {max_bytes} bytes; it was not unpacked.")
+        except BadName as error:
+            raise PackagingError(f"The archive's entry '{shown(member.name)}' {error}; it was not unpacked.") from None
+        yield name, member, content
 
 
-class _Bounded:
-    """A stream that ends the reading when more comes out of the compression than was allowed."""
-
-    def __init__(self, stream: gzip.GzipFile, limit: int) -> None:
-        self._stream, self._left, self._limit = stream, limit, limit
-
-    def read(self, size: int = -1) -> bytes:
-        chunk = self._stream.read(CHUNK_BYTES if size < 0 else min(size, CHUNK_BYTES))
-        self._left -= len(chunk)
-        if self._left < 0:
-            raise PackagingError(f"The archive unpacks to more than {self._limit} bytes; it was not unpacked.")
-        return chunk
+def _safe(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    if not member.isreg() and not member.isdir():
+        raise BadName("is a link or a device")
+    if member.size < 0:
+        raise BadName("has a size below zero")
+    return member
 
 
-def _unpack(path: Path, target: Path, max_members: int, max_bytes: int) -> list[tuple[str, Path]]:
-    """Write all files of the archive below the empty folder `target`."""
-    files: dict[str, Path] = {}
-    overhead = (max_members + 1) * 2048 + (64 << 10)
+@contextmanager
+def _readable(path: Path) -> Generator[None]:
+    """What the exceptions of reading an archive mean. Raises PackagingError."""
     try:
-        with gzip.open(path, "rb") as packed:
-            stream: BinaryIO = _Bounded(packed, max_bytes + overhead)  # ty: ignore[invalid-assignment]
-            with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as archive:
-                total = 0
-                for count, member in enumerate(archive, 1):
-                    if count > max_members:
-                        raise PackagingError(f"The archive holds more than {max_members} entries; it was not unpacked.")
-                    name = _checked_name(member)
-                    if name is None:
-                        continue
-                    total += member.size
-                    if total > max_bytes:
-                        raise PackagingError(
-                            f"The archive unpacks to more than {max_bytes} bytes; it was not unpacked."
-                        )
-                    if name in files:
-                        raise PackagingError(f"The archive holds '{name}' twice; it was not unpacked.")
-                    content = archive.extractfile(member)
-                    if content is None:
-                        raise PackagingError(f"The archive's entry '{name}' is not a file; it was not unpacked.")
-                    files[name] = _write(target, name, content, member)
-            # To the very end, where the checksum stands.
-            while stream.read(CHUNK_BYTES):
-                pass
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, ValueError) as error:
+        yield
+    except UNREADABLE as error:
         raise PackagingError(f"{path.name} is not a complete .tar.gz archive: {error}.") from None
     except OSError as error:
         # After BadGzipFile, which is one too, only the disk is left.
         raise PackagingError(f"{path.name} could not be unpacked: {error.strerror or error}.") from None
-    return sorted(files.items())
 
 
-def _checked_name(member: tarfile.TarInfo) -> str | None:
-    """The member's relative path; None for a folder. Raises PackagingError for what could leave the target."""
-    shown = member.name.encode("utf-8", "backslashreplace").decode()
-    if not member.isreg() and not member.isdir():
-        raise PackagingError(f"The archive's entry '{shown}' is a link or a device; it was not unpacked.")
-    if member.issparse():
-        raise PackagingError(f"The archive's entry '{shown}' is a sparse file; it was not unpacked.")
-    name = member.name.removeprefix("./")
-    parts = PurePosixPath(name).parts
-    unsafe = name.startswith("/") or ".." in parts or "\\" in name or re.match(r"^[A-Za-z]:", name)
-    if unsafe or shown != member.name or any(ord(character) < 32 for character in name):
-        raise PackagingError(f"The archive's entry '{shown}' would lie outside its folder; it was not unpacked.")
-    if member.isdir():
-        return None
-    if not parts or "/".join(parts) != name:
-        raise PackagingError(f"The archive's entry '{shown}' is not a plain path; it was not unpacked.")
-    return name
+def _unpack(path: Path, target: Path, max_members: int, max_bytes: int) -> list[tuple[str, Path]]:
+    """Write all files of the archive below the empty folder `target`."""
+    with _readable(path):
+        files = [
+            (name, _write(target, name, content, member))
+            for name, member, content in _packed(path, max_members, max_bytes)
+        ]
+    return sorted(files)
 
 
-def _write(target: Path, name: str, content: Iterable[bytes] | BinaryIO, member: tarfile.TarInfo) -> Path:
+def _write(target: Path, name: str, content: BinaryIO, member: tarfile.TarInfo) -> Path:
     place = target / name
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with place.open("xb") as file:
-            shutil.copyfileobj(content, file, CHUNK_BYTES)  # ty: ignore[invalid-argument-type]
-    except (FileExistsError, NotADirectoryError, IsADirectoryError):
-        raise PackagingError(
-            f"The archive's entry '{name}' is a file and a folder at once; it was not unpacked."
-        ) from None
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.open("xb") as file:
+        shutil.copyfileobj(content, file, CHUNK_BYTES)
     place.chmod(0o755 if member.mode & 0o100 else 0o644)
     return place
 
 
 def hash_archive(path: Path, max_members: int = MAX_MEMBERS, max_bytes: int = MAX_BYTES) -> str:
     """The content hash of an archive's members, whatever their order. Raises PackagingError for an unsafe archive."""
+    return read_archive(path, {}, max_members, max_bytes)[0]
+
+
+def read_archive(
+    path: Path, wanted: Mapping[str, int], max_members: int = MAX_MEMBERS, max_bytes: int = MAX_BYTES
+) -> tuple[str, dict[str, bytes]]:
+    """The content hash, and the contents of the `wanted` files (path → most bytes) that are there and not larger.
+
+    Raises PackagingError for an unsafe archive. What is packed in another order than it is hashed is unpacked for it, into
+    the temporary folder; commands pack in order.
+    """
+    digest, found, last = hashlib.sha256(), {}, ""
+    with _readable(path):
+        for name, member, content in _packed(path, max_members, max_bytes):
+            if name < last:
+                break
+            last = name
+            digest.update(f"file:{name}".encode())
+            keep = member.size <= wanted.get(name, -1)
+            parts = []
+            while chunk := content.read(CHUNK_BYTES):
+                digest.update(chunk)
+                if keep:
+                    parts.append(chunk)
+            if keep:
+                found[name] = b"".join(parts)
+        else:
+            return digest.hexdigest(), found
     with tempfile.TemporaryDirectory(prefix="prime-hash-") as scratch:
-        return content_hash(_unpack(path, Path(scratch), max_members, max_bytes))
+        files = _unpack(path, Path(scratch), max_members, max_bytes)
+        found = {name: file.read_bytes() for name, file in files if file.stat().st_size <= wanted.get(name, -1)}
+        return content_hash(files), found
 
 
 def extract_archive(path: Path, target: Path, max_members: int = MAX_MEMBERS, max_bytes: int = MAX_BYTES) -> list[str]:

@@ -100,7 +100,7 @@ def load_config(environ: Mapping[str, str] | None = None, context: str | None = 
         base_url=base_url,
         frontend_url=clean_base_url(environ.get("PRIME_FRONTEND_URL")) or frontend_url or base_url,
         inference_url=_text(environ.get("PRIME_INFERENCE_URL")) or _text(saved.get("inference_url")),
-        team_id=_text(environ.get("PRIME_TEAM_ID")) or _text(saved.get("team_id")),
+        team_id=_text(environ.get("PRIME_TEAM_ID", saved.get("team_id"))),  # set and empty: for oneself
         team_name=_text(saved.get("team_name")),
         user_id=_text(environ.get("PRIME_USER_ID")) or _text(saved.get("user_id")),
         user_name=_text(saved.get("user_name")),

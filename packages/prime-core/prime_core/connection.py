@@ -15,11 +15,14 @@ from prime_core.wire import is_loopback
 
 @dataclass(frozen=True)
 class Connection:
-    """A Hub's address, the address of its pages, and the key to use there (None: what everyone may see)."""
+    """A Hub's address, the address of its pages, the key to use there (None: what everyone may see), and the team that
+    is acted for.
+    """
 
     base_url: str
     frontend_url: str
     api_key: str | None = field(default=None, repr=False)
+    team_id: str | None = None
 
 
 def print_to_stderr(line: str) -> None:
@@ -41,7 +44,7 @@ def connect(
     if require_auth and not config.api_key:
         raise NotAuthenticated
     if config.base_url and not is_own_hub(config.base_url):
-        return Connection(config.base_url, config.frontend_url or config.base_url, config.api_key)
+        return Connection(config.base_url, config.frontend_url or config.base_url, config.api_key, config.team_id)
     address = local_hub.running()
     if address is None and start:
         address = local_hub.ensure_running(announce=announce)
@@ -51,7 +54,7 @@ def connect(
     if config.base_url and config.base_url != address.url:
         _moved(config.base_url, address.url)
         frontend_url = address.url if frontend_url == config.base_url else frontend_url
-    return Connection(address.url, frontend_url or address.url, config.api_key)
+    return Connection(address.url, frontend_url or address.url, config.api_key, config.team_id)
 
 
 def is_own_hub(base_url: str) -> bool:

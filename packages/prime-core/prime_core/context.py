@@ -61,12 +61,13 @@ def _expression(rule: str) -> str:
     return f"{out}(?:/.*)?"
 
 
-def _ignored(path: str, rules: list[tuple[bool, re.Pattern[str]]]) -> bool:
-    ignored = False
+def ignored(path: str, rules: list[tuple[bool, re.Pattern[str]]]) -> bool:
+    """Whether a relative path is left out by the rules of `ignore_patterns`."""
+    left_out = False
     for keeps, pattern in rules:
         if pattern.fullmatch(path):
-            ignored = not keeps
-    return ignored
+            left_out = not keeps
+    return left_out
 
 
 def _rules(root: Path, dockerfile: str) -> list[tuple[bool, re.Pattern[str]]]:
@@ -91,7 +92,7 @@ def context_files(root: Path, dockerfile: str = "Dockerfile") -> list[tuple[str,
             f"No Dockerfile at {root / dockerfile}.", "Write one, or name it with --dockerfile relative to the context."
         )
     rules = _rules(root, dockerfile)
-    found = [(name, path) for name, path in _walk(root, root) if name == dockerfile or not _ignored(name, rules)]
+    found = [(name, path) for name, path in _walk(root, root) if name == dockerfile or not ignored(name, rules)]
     for name, path in found:
         if path.is_symlink():
             _check_link(name, path, root)

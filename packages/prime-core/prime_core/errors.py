@@ -31,6 +31,11 @@ class PrimeError(Exception):
         self.message = message
         self.hint = hint
 
+    @property
+    def sentence(self) -> str:
+        """The message as a person reads it: without what is in `str(error)` for programs only."""
+        return self.message
+
     def __str__(self) -> str:
         return self.message
 
@@ -68,15 +73,26 @@ class LocalHubError(PrimeError):
 class APIError(PrimeError):
     """A Hub answered with an error.
 
-    `status` is the HTTP status (None when there was no answer), `detail` the Hub's own words.
+    `status` is the HTTP status (None when there was no answer), `detail` the Hub's own words, `code` its word for
+    programs, where it has one.
     """
 
     def __init__(
-        self, message: str, status: int | None = None, detail: str | None = None, hint: str | None = None
+        self,
+        message: str,
+        status: int | None = None,
+        detail: str | None = None,
+        hint: str | None = None,
+        code: str | None = None,
     ) -> None:
         super().__init__(message, hint)
         self.status = status
         self.detail = detail
+        self.code = code
+
+    @property
+    def sentence(self) -> str:
+        return self.message.removeprefix(f"HTTP {self.status}: ")
 
 
 class Unauthorized(APIError):

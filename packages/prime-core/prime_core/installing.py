@@ -8,85 +8,122 @@ are fetched here, checked against the Hub's hashes, and handed to the installer 
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 from prime_core.api import APIClient
-from prime_core.children import child_environment
 from prime_core.connection import Connection
-from prime_core.errors import InstallError
-from prime_core.interpreters import Interpreter, inspect, target_python
-from prime_core.planning import Plan, check_no_overwriting, make_plan
-from prime_core.uv import run_uv, uv_environment
+from prime_core.errors import APIError, InstallError
+from prime_core.installers import InstallerName as Installer
+from prime_core.installers import installer_for, wrongly_installed
+from prime_core.interpreters import Installed, Interpreter, inspect, target_python
+from prime_core.planning import (
+    Plan,
+    check_no_overwriting,
+    make_plan,
+    needed_by,
+    paths_of,
+    would_overwrite,
+)
+from prime_core.references import parse_reference
+from prime_core.restoring import Place, place_of
 from prime_core.wheel import WheelFile, build_wheel, editable_wheel
 from prime_core.wheelhouse import OURS, HubWheels, LocalWheels, Wheelhouse, keep
 
-__all__ = ["Change", "InstallReport", "install_from_hub", "install_local", "parse_reference", "target_python"]
+__all__ = [
+    "Change",
+    "InstallReport",
+    "Installer",
+    "install_from_hub",
+    "install_local",
+    "target_python",
+    "uninstall",
+]
 
-Installer = Literal["uv", "pip"]
-INSTALL_SECONDS = 1800.0
-# Its own copy of pip: in the standard library, or where a distribution that takes it out of there puts it.
-_FIND_PIP = """
-import ensurepip, pathlib, sysconfig
-folders = [pathlib.Path(ensurepip.__file__).parent / "_bundled", pathlib.Path(sysconfig.get_config_var("WHEEL_PKG_DIR") or "/")]
-print(next((wheel for folder in folders for wheel in sorted(folder.glob("pip-*.whl"))), ""))
-"""
+FROM_HUB = "from the Hub"
+
+
+def _silent(_: str) -> None:
+    return None
 
 
 @dataclass(frozen=True)
 class Change:
-    """A distribution that was installed (`old` None), removed (`new` None) or replaced."""
+    """A distribution that was installed (`old` None), removed (`new` None) or replaced. `was` and `now` say where it came
+    from, where that is what changed, or where it was a folder's.
+    """
 
     name: str
     old: str | None
     new: str | None
+    was: str = ""
+    now: str = ""
 
     def __str__(self) -> str:
+        old = f"{self.old} ({self.was})" if self.was else self.old
+        new = f"{self.new} ({self.now})" if self.now else self.new
         if self.old is None:
-            return f"{self.name} {self.new}"
-        return f"{self.name} {self.old} → {self.new or 'removed'}"
+            return f"{self.name} {new}"
+        return f"{self.name} {old} → {new or 'removed'}"
 
 
 @dataclass(frozen=True)
 class InstallReport:
-    """What an installation did: the environments (name → version), the interpreter, and every distribution that
-    changed.
+    """What an installation did: the environments (name → version), the interpreter, every distribution that changed, and
+    what there is to warn of.
     """
 
     environments: dict[str, str]
     python: Path
     changes: list[Change] = field(default_factory=list)
-
-
-def parse_reference(text: str) -> tuple[str, str, str]:
-    """`owner/name[@version]` → (owner, name, version or "latest"). Raises InstallError."""
-    found = re.fullmatch(r"([A-Za-z0-9][\w.-]*)/([A-Za-z0-9][\w.-]*)(?:@([\w.+!-]+))?", text.strip())
-    if found is None:
-        raise InstallError(f"'{text}' is not of the form OWNER/NAME or OWNER/NAME@VERSION.", "See 'prime env list'.")
-    return found[1], found[2], found[3] or "latest"
+    warnings: list[str] = field(default_factory=list)
 
 
 def install_from_hub(
-    connection: Connection, refs: Sequence[str], python: Path, installer: Installer = "uv", upgrade: bool = False
+    connection: Connection,
+    refs: Sequence[str],
+    python: Path,
+    installer: Installer = "uv",
+    upgrade: bool = False,
+    *,
+    no_upgrade: bool = False,
+    prerelease: bool = False,
+    announce: Callable[[str], None] = _silent,
 ) -> InstallReport:
-    """Install `owner/name[@version]`s from a Hub for `python`, with environments of the same owner that they require.
+    """Install `owner/name[@version]`s from a Hub for `python`, with the environments that they require
+    (`prime_core.choosing` says which these are).
 
-    `upgrade` also upgrades third-party dependencies. Raises InstallError (nothing was changed then, except where it
-    says otherwise) and APIError.
+    `upgrade` raises what they need to the newest that fits; `no_upgrade` leaves an environment that is installed at its
+    version; `prerelease` takes candidates too. Raises InstallError, and everything is as it was then, and APIError.
     """
-    wanted = [parse_reference(ref) for ref in refs]
-    with APIClient(connection.base_url, connection.api_key) as client:
+    from prime_core.choosing import choose
+
+    references = [parse_reference(ref) for ref in refs]
+    wanted = [replace(reference, owner=reference.owner.lower()) for reference in references]
+    before = inspect(python)
+    with place_of(before, announce) as place, APIClient(connection.base_url, connection.api_key) as client:
+        before = inspect(python) if place.recovered else before
         source = HubWheels(client)
-        return _install(_with_siblings(source, wanted), source, python, installer, upgrade)
+        chosen = choose(source, wanted, before, upgrade=upgrade, no_upgrade=no_upgrade, prerelease=prerelease)
+        job = _Job(chosen.wheels, source, before, installer, upgrade, prerelease, FROM_HUB)
+        try:
+            changes = job.run(place)
+        except InstallError as error:
+            raise _with_other_owners(error, source, chosen.wheels) from None
+    return InstallReport(job.environments, python, changes, chosen.warnings)
 
 
 def install_local(
-    env_dir: Path, python: Path, installer: Installer = "uv", upgrade: bool = False, editable: bool = True
+    env_dir: Path,
+    python: Path,
+    installer: Installer = "uv",
+    upgrade: bool = False,
+    editable: bool = True,
+    *,
+    prerelease: bool = False,
+    announce: Callable[[str], None] = _silent,
 ) -> InstallReport:
     """Install the environment of a folder for `python`; our own distributions come from `served_wheels_dir()`.
 
@@ -97,196 +134,140 @@ def install_local(
         wheel = build_wheel(env_dir, Path(scratch) / "full")
         if editable and wheel.import_root is not None:
             wheel = editable_wheel(wheel, Path(scratch) / "editable")
-        return _install([(keep(wheel), ())], LocalWheels(), python, installer, upgrade)
+        before = inspect(python)
+        with place_of(before, announce) as place:
+            before = inspect(python) if place.recovered else before
+            now = f"from {env_dir.absolute()}"
+            job = _Job([(keep(wheel), ())], LocalWheels(), before, installer, upgrade, prerelease, now)
+            changes = job.run(place)
+    return InstallReport(job.environments, python, changes)
 
 
-def _with_siblings(source: HubWheels, wanted: Sequence[tuple[str, str, str]]) -> list[tuple[WheelFile, set[str]]]:
-    """The wheels of the wanted environments and, transitively, of those by the same owner that they require.
-
-    An owner is trusted with the names of his own environments, as he is with their code.
-    """
-    from packaging.requirements import Requirement
+def uninstall(
+    names: Sequence[str], python: Path, installer: Installer = "uv", announce: Callable[[str], None] = _silent
+) -> InstallReport:
+    """Remove environments; what they needed stays. Raises InstallError, and everything is as it was then."""
     from packaging.utils import canonicalize_name
 
-    chosen: dict[str, tuple[WheelFile, set[str]]] = {}
-    looked_up: set[tuple[str, str]] = set()
-    left = [(owner, name, version, set[str]()) for owner, name, version in wanted]
-    while left:
-        owner, name, version, extras = left.pop(0)
-        wheel, _ = source.environment(owner, name, version)
-        key = canonicalize_name(wheel.metadata["name"])
-        if key in chosen and chosen[key][0].sha256 != wheel.sha256:
-            raise InstallError(
-                f"{key} is asked for as {chosen[key][0].metadata['version']} and as {wheel.metadata['version']}.",
-                "Install them into two virtual environments.",
-            )
-        chosen[key] = (wheel, extras | (chosen[key][1] if key in chosen else set()))
-        looked_up.add((owner, key))
-        for requirement in map(Requirement, wheel.metadata["requires_dist"]):
-            dependency = canonicalize_name(requirement.name)
-            if dependency in OURS or requirement.url or (owner, dependency) in looked_up:
-                continue
-            looked_up.add((owner, dependency))
-            versions = source.versions(owner, dependency)
-            if versions is not None:
-                fitting = list(requirement.specifier.filter(versions))
-                if not fitting:
-                    raise InstallError(
-                        f"{owner}/{name} needs {requirement}; {owner} has {', '.join(versions) or 'none'}.",
-                        f"Ask for another version of {owner}/{name} with @VERSION.",
-                    )
-                left.append((owner, dependency, _highest(fitting), set(requirement.extras)))
-    return list(chosen.values())
-
-
-def _highest(versions: Iterable[str]) -> str:
-    from packaging.version import Version
-
-    return max(versions, key=Version)
-
-
-def _install(
-    environments: Sequence[tuple[WheelFile, Iterable[str]]],
-    source: Wheelhouse,
-    python: Path,
-    installer: Installer,
-    upgrade: bool,
-) -> InstallReport:
     before = inspect(python)
-    plan = make_plan(environments, source, before, upgrade)
-    check_no_overwriting(plan, before)
-    with tempfile.TemporaryDirectory(prefix="prime-install-") as scratch:
-        if installer == "uv":
-            _run_with_uv(plan, python, upgrade, Path(scratch))
-        else:
-            _run_with_pip(plan, before, upgrade, Path(scratch))
-    after = inspect(python)
-    wrong = _wrong(plan, before, after)
-    if wrong:
+    with place_of(before, announce) as place, tempfile.TemporaryDirectory(prefix="prime-install-") as scratch:
+        before = inspect(python) if place.recovered else before
+        keys = list(dict.fromkeys(str(canonicalize_name(name)) for name in names))
+        for key in keys:
+            _check_removable(key, keys, before)
+        program = installer_for(installer, Plan(), before, Path(scratch), False, False, place.lock)
+        with place.change(keys):
+            program.uninstall(keys)
+            after = inspect(python)
+            left = [key for key in keys if key in after.distributions]
+            if left:
+                raise InstallError(f"{installer} did not remove {', '.join(left)} from {before.prefix}.")
+    return InstallReport({}, python, _changes(before, after, set(), ""))
+
+
+def _check_removable(key: str, keys: Sequence[str], before: Interpreter) -> None:
+    installed = before.distributions.get(key)
+    if installed is None:
+        raise InstallError(f"{key} is not installed in {before.prefix}; nothing was removed.")
+    if key in OURS:
+        raise InstallError(f"{key} is no environment, but a part of this program; nothing was removed.")
+    needing = [other for other in needed_by(key, before) if other not in keys]
+    if needing:
         raise InstallError(
-            f"{installer} installed {', '.join(wrong)} otherwise than asked into {after.prefix}.",
-            "Look at its configuration, and install into a fresh virtual environment.",
+            f"{', '.join(needing)} in {before.prefix} needs {key}; nothing was removed.",
+            "Remove both in one command, if both are environments.",
         )
-    names = {wheel.metadata["name"]: wheel.metadata["version"] for wheel, _ in environments}
-    return InstallReport(names, python, _changes(before, after))
 
 
-def _changes(before: Interpreter, after: Interpreter) -> list[Change]:
+class _Job:
+    """One installation of wheels, planned and run."""
+
+    def __init__(
+        self,
+        environments: Sequence[tuple[WheelFile, Iterable[str]]],
+        source: Wheelhouse,
+        before: Interpreter,
+        installer: Installer,
+        upgrade: bool,
+        prerelease: bool,
+        now: str,
+    ) -> None:
+        self.environments = {wheel.metadata["name"]: wheel.metadata["version"] for wheel, _ in environments}
+        self._wheels, self._source, self._before = environments, source, before
+        self._installer, self._upgrade, self._prerelease, self._now = installer, upgrade, prerelease, now
+
+    def run(self, place: Place) -> list[Change]:
+        """What has changed. Raises InstallError, and everything is as it was then."""
+        before = self._before
+        plan = make_plan(self._wheels, self._source, before, self._upgrade)
+        check_no_overwriting(plan, before)
+        with tempfile.TemporaryDirectory(prefix="prime-install-") as scratch:
+            program = installer_for(
+                self._installer, plan, before, Path(scratch), self._upgrade, self._prerelease, place.lock
+            )
+            with place.change({*program.removes(), *plan.wheels}):
+                program.install()
+                after = inspect(before.python, paths_of(plan))
+                self._check(plan, after)
+        return _changes(before, after, set(plan.wheels), self._now)
+
+    def _check(self, plan: Plan, after: Interpreter) -> None:
+        """What the installer brought along is known only now. Raises InstallError."""
+        wrong = wrongly_installed(plan, self._before, after)
+        if wrong:
+            raise InstallError(
+                f"{self._installer} installed {', '.join(wrong)} otherwise than asked into {after.prefix}; that was taken "
+                "back.",
+                "Look at its configuration, and install into a fresh virtual environment.",
+            )
+        for name, found in after.distributions.items():
+            if name not in plan.wheels and found.owns:
+                path = found.owns[0]
+                owner = next(key for key in plan.wheels if path in paths_of(plan, key))
+                raise would_overwrite(owner, path, name, after)
+
+
+def _changes(before: Interpreter, after: Interpreter, ours: set[str], now: str) -> list[Change]:
     found = []
     for name in sorted({*before.distributions, *after.distributions}):
         old, new = before.distributions.get(name), after.distributions.get(name)
-        change = Change(name, old.version if old else None, new.version if new else None)
-        if change.old != change.new:
-            found.append(change)
+        if old and new and old.same_as(new):
+            continue
+        was = _origin(old) if old and (old.folder or (new and old.version == new.version)) else ""
+        shown = (now if name in ours else _origin(new)) if was and new else ""
+        found.append(Change(name, old.version if old else None, new.version if new else None, was, shown))
     return found
 
 
-def _wrong(plan: Plan, before: Interpreter, after: Interpreter) -> list[str]:
-    """The names that are not as planned, told by the hash that is part of a cached wheel's path."""
-    wrong = [name for name, version in plan.kept.items() if after.distributions[name].version != version]
-    for name, wheel in plan.wheels.items():
-        installed = after.distributions.get(name)
-        if installed is None or wheel.sha256 not in str((installed.direct_url or {}).get("url")):
-            wrong.append(name)
-    for name in plan.guards:
-        installed = after.distributions.get(name)
-        if installed and not installed.direct_url and installed != before.distributions.get(name):
-            wrong.append(name)
-    return sorted(wrong)
+def _origin(installed: Installed | None) -> str:
+    if installed is None:
+        return ""
+    if installed.folder:
+        return f"from {installed.folder}"
+    return "another copy" if installed.direct_url else "from an index"
 
 
-def _lines(path: Path, lines: Iterable[str]) -> str:
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return str(path)
+def _with_other_owners(
+    error: InstallError, source: HubWheels, wheels: Sequence[tuple[WheelFile, Iterable[str]]]
+) -> InstallError:
+    """The error, with the environments that may have been meant by names that the index does not know."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
 
-
-def _run_with_uv(plan: Plan, python: Path, upgrade: bool, scratch: Path) -> None:
-    constraints = _lines(scratch / "constraints.txt", plan.constraints())
-    # Required nowhere: what stays is not looked at, and no index is asked for it, also under --upgrade.
-    overrides = _lines(scratch / "overrides.txt", (f'{name} ; python_version < "0"' for name in sorted(plan.kept)))
-    requirements = _lines(scratch / "requirements.txt", plan.requirements())
-    command = ["pip", "install", "--python", str(python), "--constraints", constraints, "--overrides", overrides]
-    command += ["--upgrade"] if upgrade else []
-    environment = uv_environment(child_environment())
-    done = run_uv([*command, "--requirements", requirements], env=environment, timeout=INSTALL_SECONDS)
-    if done.returncode:
-        raise _failed("uv", plan, done.stderr)
-
-
-def _run_with_pip(plan: Plan, before: Interpreter, upgrade: bool, scratch: Path) -> None:
-    python = before.python
-    constraints = [*plan.constraints(), *(f"{name}=={version}" for name, version in sorted(plan.kept.items()))]
-    options = ["--disable-pip-version-check", "--no-input", "--quiet", "--progress-bar", "off"]
-    options += ["--constraint", _lines(scratch / "constraints.txt", constraints)]
-    command, environment = _pip(python)
-    requirements = _lines(scratch / "requirements.txt", plan.requirements())
-    options += ["--upgrade"] if upgrade else []
-    command += ["install", *options]
-    _run_pip([*command, "--requirement", requirements], environment, plan)
-    left = [name for name in _wrong(plan, before, inspect(python)) if name in plan.wheels]
-    if left:
-        # pip takes an installed distribution of the same version for the same, wherever it came from.
-        again = _lines(scratch / "again.txt", (line for line in plan.requirements() if _name_of(line) in left))
-        _run_pip([*command, "--force-reinstall", "--no-deps", "--requirement", again], environment, plan)
-
-
-def _name_of(line: str) -> str:
-    return re.split(r"[\[ @]", line, maxsplit=1)[0]
-
-
-def _run_pip(command: list[str], environment: dict[str, str], plan: Plan) -> None:
-    try:
-        done = subprocess.run(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=INSTALL_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise InstallError(f"pip took longer than {INSTALL_SECONDS:g} seconds and was ended.") from None
-    if done.returncode:
-        raise _failed("pip", plan, done.stderr)
-
-
-def _pip(python: Path) -> tuple[list[str], dict[str, str]]:
-    """pip of the target, else its interpreter's own copy, else the pip of the interpreter it was made from
-    or of the one that runs this.
-    """
-    environment = child_environment()
-    if _has_pip(python):
-        return [str(python), "-I", "-m", "pip"], environment
-    bundled = _said(python, _FIND_PIP)
-    if bundled:
-        environment["PYTHONPATH"] = bundled
-        return [str(python), "-P", "-m", "pip"], environment
-    for other in (_said(python, "import sys; print(sys._base_executable)"), sys.executable):
-        if other and _has_pip(other):
-            return [other, "-I", "-m", "pip", "--python", str(python)], environment
-    raise InstallError(
-        f"There is no pip for {python}.", f"Leave '--with pip' out to use uv, or run '{python} -m ensurepip' first."
-    )
-
-
-def _has_pip(python: Path | str) -> bool:
-    return subprocess.run([str(python), "-I", "-c", "import pip"], capture_output=True, check=False).returncode == 0
-
-
-def _said(python: Path, code: str) -> str:
-    """What a line of Python prints in that interpreter; empty when it fails."""
-    done = subprocess.run([str(python), "-I", "-c", code], capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def _failed(installer: str, plan: Plan, stderr: str) -> InstallError:
-    text = re.sub(r"\x1b\[[0-9;]*m", "", stderr)
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("WARNING")]
-    said = "\n".join(lines[-12:])[-2000:] or "it said nothing"
-    names = ", ".join(name for name in plan.wheels if name not in OURS)
-    return InstallError(
-        f"{installer} could not install {names}; nothing was changed. It said:\n{said}",
-        "Third-party packages come from the index that the installer is configured with: see that it can be reached.",
-    )
+    mine = {canonicalize_name(wheel.metadata["name"]) for wheel, _ in wheels}
+    names = {
+        canonicalize_name(Requirement(line).name) for wheel, _ in wheels for line in wheel.metadata["requires_dist"]
+    }
+    for name in sorted(names - mine - OURS):
+        if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", error.message):
+            continue
+        try:
+            found = source.named(name)
+        except APIError:
+            return error
+        if found:
+            return InstallError(
+                error.message,
+                f"This Hub has {', '.join(found[:5])}. If that is meant by {name}, name it in the same command.",
+            )
+    return error

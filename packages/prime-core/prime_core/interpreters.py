@@ -17,22 +17,37 @@ from prime_core.errors import InstallError
 INSPECT_SECONDS = 60.0
 # Runs in the target, which may have nothing but a standard library.
 _INSPECT = """
-import importlib.metadata as metadata, json, platform, sys
+import importlib.metadata as metadata, json, platform, sys, sysconfig, urllib.parse
 asked = set(json.load(sys.stdin))
 found = {}
+
+def folder_of(item, direct):
+    if direct and "dir_info" in direct:
+        return urllib.parse.unquote(direct.get("url", "").removeprefix("file://"))
+    for path in item.files or [] if direct else []:
+        if len(path.parts) == 1 and path.name.endswith("_source.pth"):
+            try:
+                return path.read_text().strip() or None
+            except OSError:
+                return None
+
 for item in metadata.distributions():
     name = item.metadata["Name"]
     if not name or name in found:
         continue
     direct = item.read_text("direct_url.json")
+    direct = json.loads(direct) if direct else None
     owned = [str(path).replace("\\\\", "/") for path in item.files or []] if asked else []
     found[name] = {
         "version": item.version,
-        "direct_url": json.loads(direct) if direct else None,
+        "direct_url": direct,
+        "folder": folder_of(item, direct),
         "requires": item.requires or [],
         "owns": [path for path in owned if path in asked],
     }
+paths = sysconfig.get_paths()
 print(json.dumps({
+    "folders": {name: paths[name] for name in ("purelib", "platlib", "scripts")},
     "python_version": ".".join(platform.python_version_tuple()[:2]),
     "python_full_version": platform.python_version(),
     "prefix": sys.prefix,
@@ -43,13 +58,20 @@ print(json.dumps({
 
 @dataclass(frozen=True)
 class Installed:
-    """A distribution that is installed. `owns` are those of the asked paths that its RECORD lists."""
+    """A distribution that is installed. `owns` are those of the asked paths that its RECORD lists; `folder` is the source
+    folder that it stands for, if it does.
+    """
 
     name: str
     version: str
     direct_url: dict[str, Any] | None = None
+    folder: str | None = None
     requires: list[str] = field(default_factory=list)
     owns: list[str] = field(default_factory=list)
+
+    def same_as(self, other: Installed | None) -> bool:
+        """Whether that is the same version from the same place."""
+        return other is not None and (self.version, self.direct_url) == (other.version, other.direct_url)
 
     @property
     def is_folder(self) -> bool:
@@ -59,12 +81,15 @@ class Installed:
 
 @dataclass(frozen=True)
 class Interpreter:
-    """A Python: its program, its version as markers have it, and its distributions by normalised name."""
+    """A Python: its program, its version as markers have it, its distributions by normalised name, and the folders that
+    things are installed into (`purelib`, `platlib`, `scripts`).
+    """
 
     python: Path
     prefix: Path
     markers: dict[str, str]
     distributions: dict[str, Installed]
+    folders: dict[str, Path]
 
 
 def target_python(explicit: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Path:
@@ -124,4 +149,5 @@ def inspect(python: Path, paths: Iterable[str] = ()) -> Interpreter:
         canonicalize_name(name): Installed(name, **fields) for name, fields in content["distributions"].items()
     }
     markers = {name: content[name] for name in ("python_version", "python_full_version")}
-    return Interpreter(python, Path(content["prefix"]), markers, distributions)
+    folders = {name: Path(folder) for name, folder in content["folders"].items()}
+    return Interpreter(python, Path(content["prefix"]), markers, distributions, folders)

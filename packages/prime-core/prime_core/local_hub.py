@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ from prime_core.files import write_atomic
 from prime_core.paths import hub_data_dir
 
 HOST = "127.0.0.1"
-START_SECONDS = 30.0
+START_SECONDS = 120.0  # a machine may be busy; a Hub that fails says so at once
 KILL_SECONDS = 5.0
 LOG_TAIL_BYTES = 3000
 
@@ -142,9 +142,14 @@ def log_tail(data_dir: Path | None = None, size: int = LOG_TAIL_BYTES, since: in
 
 
 def ensure_running(
-    data_dir: Path | None = None, announce: Callable[[str], object] | None = None, port: int | None = None
+    data_dir: Path | None = None,
+    announce: Callable[[str], object] | None = None,
+    port: int | None = None,
+    options: Sequence[str] = (),
 ) -> HubAddress:
     """The Hub of this data folder, started in the background when it does not run; `announce` gets one line then.
+
+    `options` are words of `python -m prime_hub serve` for that start.
 
     Raises LocalHubError with the tail of the Hub's log when it does not come up within START_SECONDS.
     """
@@ -158,7 +163,7 @@ def ensure_running(
         if found:
             return found
         before = _log_size(data_dir)
-        process = _spawn(python, data_dir, port)
+        process = _spawn(python, data_dir, port, options)
         found = _wait_for(process, data_dir, before)
     if announce:
         announce(f"Started your own Hub at {found.url} (data in {data_dir}; 'prime hub stop' ends it).")
@@ -178,8 +183,8 @@ def _hub_python(data_dir: Path) -> str:
     )
 
 
-def _spawn(python: str, data_dir: Path, port: int | None) -> subprocess.Popen[bytes]:
-    command = [python, "-m", "prime_hub", "serve", "--data-dir", str(data_dir)]
+def _spawn(python: str, data_dir: Path, port: int | None, options: Sequence[str]) -> subprocess.Popen[bytes]:
+    command = [python, "-m", "prime_hub", "serve", "--data-dir", str(data_dir), *options]
     # Without one the Hub takes the port of its last run, or finds one; 0 is any free one.
     command += ["--port", str(port)] if port is not None else []
     with (data_dir / "hub.log").open("ab") as log:
@@ -274,15 +279,20 @@ def stop(data_dir: Path | None = None, timeout: float = 20.0) -> bool:
     if not data_dir.is_dir():
         return False
     with _start_lock(data_dir):
+        # The runner's number is read when the Hub has gone: one that was killed may have been replaced at the last moment.
+        hub = _end_if_ours(read_address(data_dir).get("pid"), timeout)
         saved = read_address(data_dir)
-        pids = [saved.get("pid"), saved.get("runner_pid") or _runner_pid(data_dir)]
-        alive = [pid for pid in pids if isinstance(pid, int) and _is_ours(pid)]
-        for pid in alive:
-            _end(pid, timeout)
-        saved = read_address(data_dir)
+        runner = _end_if_ours(_runner_pid(data_dir) or saved.get("runner_pid"), timeout)
         if saved.get("pid") or saved.get("runner_pid"):
             write_atomic(data_dir / "hub.json", json.dumps({**saved, "pid": None, "runner_pid": None}, indent=2) + "\n")
-        return bool(alive)
+        return hub or runner
+
+
+def _end_if_ours(pid: object, timeout: float) -> bool:
+    if not isinstance(pid, int) or not _is_ours(pid):
+        return False
+    _end(pid, timeout)
+    return True
 
 
 def _runner_pid(data_dir: Path) -> int | None:

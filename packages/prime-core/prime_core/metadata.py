@@ -7,6 +7,7 @@ PEP 440.
 from __future__ import annotations
 
 import ast
+import os
 import re
 import tomllib
 from collections.abc import Iterator
@@ -50,18 +51,40 @@ def module_name(name: str) -> str:
     return re.sub(r"[-_.]+", "_", name).lower()
 
 
-def find_environment(env_id: str, base: str | Path = DEFAULT_BASE) -> Path:
-    """`my-env` (or `owner/my-env`) → `base/my_env`. Raises PackagingError when there is no such folder."""
-    name = env_id.partition("@")[0].rstrip("/").rsplit("/", 1)[-1]
+def find_environment(env_id: str, base: str | Path = DEFAULT_BASE, hint: str | None = None) -> Path:
+    """`my-env` (or `owner/my-env`) → `base/my_env`. Raises PackagingError when there is no such folder; `hint` is what to
+    do then, unless it is found nearby.
+    """
+    name = _name_of(env_id)
     base = Path(base)
     for folder in (base / module_name(name), base / name):
         if name not in ("", ".", "..") and folder.is_dir():
             return folder
     shown = f"./{base / module_name(name)}" if not base.is_absolute() else str(base / module_name(name))
+    near = nearby(env_id, base)
+    if near is not None:
+        hint = f"It is in {near.as_posix()}: add --path {near.parent.as_posix()}"
     raise PackagingError(
         f"Environment '{name}' not found at {shown}.",
-        f"Make it with 'prime env init {name}', or name the folder that holds it with --path.",
+        hint or f"Make it with 'prime env init {name}', or name the folder that holds it with --path.",
     )
+
+
+def nearby(env_id: str, base: str | Path = DEFAULT_BASE) -> Path | None:
+    """Where an environment is that is not in `base` here: in the working directory, or one above it, or in their folders
+    of the same name as `base`. Relative to the working directory.
+    """
+    module = module_name(_name_of(env_id))
+    here = Path.cwd()
+    for up in (here, *here.parents):
+        for folder in (up / Path(base).name / module, up / module):
+            if module and (folder / "pyproject.toml").is_file():
+                return Path(os.path.relpath(folder.parent)) / module
+    return None
+
+
+def _name_of(env_id: str) -> str:
+    return env_id.partition("@")[0].rstrip("/").rsplit("/", 1)[-1]
 
 
 def load_pyproject(env_dir: Path) -> dict[str, Any]:
@@ -83,7 +106,9 @@ def load_pyproject(env_dir: Path) -> dict[str, Any]:
 def read_metadata(env_dir: Path) -> EnvironmentMetadata:
     """Read and check pyproject.toml. Raises PackagingError with one sentence on the first field that is wrong."""
     from packaging.utils import canonicalize_name
-    from packaging.version import InvalidVersion, Version
+    from packaging.version import InvalidVersion
+
+    from prime_core.versions import read_version
 
     content = load_pyproject(env_dir)
     where = "pyproject.toml"
@@ -106,7 +131,7 @@ def read_metadata(env_dir: Path) -> EnvironmentMetadata:
     try:
         if not isinstance(version, str):
             raise InvalidVersion
-        Version(version)
+        read_version(version)
     except InvalidVersion:
         wrong = "is missing" if version is None else f"{version!r} is not a version number (PEP 440)"
         raise PackagingError(f"{where}: [project].version {wrong}.", 'Write it like version = "0.1.0".') from None

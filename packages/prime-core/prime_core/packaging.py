@@ -7,9 +7,18 @@ from prime_core.archive import (
     content_hash,
     extract_archive,
     hash_archive,
+    read_archive,
     write_source_archive,
 )
-from prime_core.wheel import WheelFile, build_wheel, describe_wheel, runtime_hint, sha256_of, wheel_metadata
+from prime_core.wheel import (
+    WheelFile,
+    build_wheel,
+    core_metadata,
+    describe_wheel,
+    runtime_hint,
+    sha256_of,
+    wheel_metadata,
+)
 
 __all__ = [
     "MAX_BYTES",
@@ -18,9 +27,11 @@ __all__ = [
     "archive_files",
     "build_wheel",
     "content_hash",
+    "core_metadata",
     "describe_wheel",
     "extract_archive",
     "hash_archive",
+    "read_archive",
     "runtime_hint",
     "sha256_of",
     "wheel_metadata",

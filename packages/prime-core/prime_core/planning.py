@@ -100,16 +100,24 @@ def make_plan(
     return plan
 
 
+def active_requirements(lines: Iterable[str], extras: Iterable[str], target: Interpreter) -> list[Requirement]:
+    """The requirements of a wheel that count in the target with these extras. Raises InstallError for a line that is none."""
+    values = [{**default_environment(), **target.markers, "extra": extra} for extra in ("", *extras)]
+    found = []
+    for line in lines:
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement:
+            raise InstallError(f"A wheel requires '{line[:200]}', which is not a requirement (PEP 508).") from None
+        if requirement.marker is None or any(requirement.marker.evaluate(value) for value in values):
+            found.append(requirement)
+    return found
+
+
 def _active(
     lines: Iterable[str], extras: Iterable[str], target: Interpreter, asker: str
 ) -> list[tuple[str, Requirement]]:
-    """The requirements that count in the target with these extras."""
-    found = []
-    for requirement in map(Requirement, lines):
-        values = [{**default_environment(), **target.markers, "extra": extra} for extra in ("", *extras)]
-        if requirement.marker is None or any(requirement.marker.evaluate(value) for value in values):
-            found.append((asker, requirement))
-    return found
+    return [(asker, requirement) for requirement in active_requirements(lines, extras, target)]
 
 
 def _without_marker(requirement: Requirement) -> str:
@@ -177,13 +185,17 @@ def _check_not_needed(name: str, target: Interpreter) -> None:
     installed = target.distributions.get(name)
     if installed is None or installed.direct_url is not None:
         return
-    for other in target.distributions.values():
-        if name in _needs(other):
-            raise InstallError(
-                f"An environment named '{name}' would replace the package {name} {installed.version}, which "
-                f"{other.name} needs in {target.prefix}; nothing was installed.",
-                "Install it into another virtual environment with --python.",
-            )
+    for other in needed_by(name, target):
+        raise InstallError(
+            f"An environment named '{name}' would replace the package {name} {installed.version}, which "
+            f"{other} needs in {target.prefix}; nothing was installed.",
+            "Install it into another virtual environment with --python.",
+        )
+
+
+def needed_by(name: str, target: Interpreter) -> list[str]:
+    """The distributions that require that one, by their normalised names."""
+    return [key for key, other in target.distributions.items() if key != name and name in _needs(other)]
 
 
 def _needs(installed: Installed) -> set[str]:
@@ -199,21 +211,31 @@ def _needs(installed: Installed) -> set[str]:
     return needed
 
 
+def paths_of(plan: Plan, name: str | None = None) -> set[str]:
+    """The files of the planned wheels, or of one, that must be nobody else's."""
+    wheels = plan.wheels.values() if name is None else [plan.wheels[name]]
+    return {path for wheel in wheels for path in installed_paths(wheel.path)} - HARMLESS
+
+
 def check_no_overwriting(plan: Plan, target: Interpreter) -> None:
     """Raises InstallError when a planned wheel has a file that belongs to another distribution, installed or
     planned.
     """
-    files = {name: set(installed_paths(wheel.path)) - HARMLESS for name, wheel in plan.wheels.items()}
     owners: dict[str, str] = {}
-    for name, found in inspect(target.python, set().union(*files.values())).distributions.items():
+    for name, found in inspect(target.python, paths_of(plan)).distributions.items():
         if name not in plan.wheels:
             owners.update(dict.fromkeys(found.owns, name))
-    for name, paths in files.items():
-        for path in sorted(paths):
+    for name in plan.wheels:
+        for path in sorted(paths_of(plan, name)):
             if path in owners:
-                raise InstallError(
-                    f"{name} would overwrite {path} of {owners[path]} in {target.prefix}; nothing was installed.",
-                    "Install it into another virtual environment with --python; its author can publish it anew with "
-                    "'prime env push', which keeps its files in a folder of their own.",
-                )
+                raise would_overwrite(name, path, owners[path], target)
             owners[path] = name
+
+
+def would_overwrite(name: str, path: str, owner: str, target: Interpreter) -> InstallError:
+    """The refusal of a wheel with a file that is another distribution's."""
+    return InstallError(
+        f"{name} would overwrite {path} of {owner} in {target.prefix}; nothing was installed.",
+        "Install it into another virtual environment with --python; its author can publish it anew with "
+        "'prime env push', which keeps its files in a folder of their own.",
+    )

@@ -60,6 +60,7 @@ def stage(env_dir: Path, metadata: EnvironmentMetadata, root: Path) -> Staging:
         return Staging(root, True, env_dir)
     shutil.copytree(env_dir, root, symlinks=True, ignore=lambda _, names: _LEFT_OUT & set(names))
     _strip_tags(root / "pyproject.toml")
+    _keep_build_record(root)
     import_root = (
         env_dir if is_module or is_package else env_dir / "src" if (env_dir / "src" / module).is_dir() else None
     )
@@ -197,6 +198,15 @@ def _imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module.partition(".")[0])
     return names
+
+
+def _keep_build_record(root: Path) -> None:
+    """Take back what the copy's `.gitignore` says of the build record: build backends leave out what is ignored."""
+    ignore = root / ".gitignore"
+    if ignore.is_file() and (root / FOLDER / ".build.json").is_file():
+        lines = ignore.read_bytes()
+        ignore.unlink()  # it may be a link to the author's own
+        ignore.write_bytes(lines + f"\n!/{FOLDER}/.build.json\n".encode())
 
 
 def _strip_tags(pyproject: Path) -> None:

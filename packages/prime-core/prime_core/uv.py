@@ -104,9 +104,10 @@ def run_uv(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     timeout: float | None = None,
+    pass_fds: tuple[int, ...] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """Run uv and return what it said; `timeout` in seconds. Raises InstallError when it is missing or takes too
-    long.
+    """Run uv and return what it said; `timeout` in seconds, `pass_fds` what it inherits. Raises InstallError when it is
+    missing or takes too long.
     """
     command = [*uv_command(), *arguments]
     try:
@@ -120,6 +121,7 @@ def run_uv(
             errors="replace",
             timeout=timeout,
             check=False,
+            pass_fds=pass_fds,
         )
     except subprocess.TimeoutExpired:
         raise InstallError(f"'uv {arguments[0]}' took longer than {timeout:g} seconds and was ended.") from None

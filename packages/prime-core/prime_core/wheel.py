@@ -13,16 +13,21 @@ import tempfile
 import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from email.parser import BytesParser
+from email.parser import BytesHeaderParser
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prime_core.children import child_environment
+from prime_core.entries import shown
 from prime_core.errors import PackagingError
 from prime_core.files import write_atomic
 from prime_core.metadata import read_metadata
 from prime_core.staging import stage
+from prime_core.unzipping import open_wheel
 from prime_core.uv import run_uv, uv_environment
+
+if TYPE_CHECKING:
+    from packaging.version import Version
 
 # 2020-01-01, for files whose times would change a wheel's bytes though nothing changed.
 SOURCE_DATE_EPOCH = "1577836800"
@@ -110,45 +115,86 @@ def _last_lines(text: str) -> str:
     return " ".join(lines[-3:])[-600:] or "the build backend said nothing."
 
 
+def dist_info(archive: zipfile.ZipFile, filename: str) -> str:
+    """The dist-info folder of a wheel that is called `filename`. Raises PackagingError when it has not exactly one."""
+    folders = {name.partition("/")[0] for name in archive.namelist() if "/" in name}
+    folders = {name for name in folders if name.lower().endswith(".dist-info")}
+    if len(folders) != 1:
+        raise PackagingError(
+            f"{shown(filename)} is not used: a wheel has one .dist-info folder, this has {len(folders)}."
+        )
+    return folders.pop()
+
+
+def read_metadata_file(archive: zipfile.ZipFile, filename: str) -> bytes:
+    """METADATA as it is in a wheel that is called `filename`. Raises PackagingError when it has not exactly one."""
+    member = archive.NameToInfo.get(f"{dist_info(archive, filename)}/METADATA")
+    if member is None:
+        raise PackagingError(f"{shown(filename)} is not a wheel: there is no METADATA in it.")
+    if member.file_size > MAX_METADATA_BYTES:
+        raise PackagingError(f"{shown(filename)} is not used: its METADATA is larger than {MAX_METADATA_BYTES} bytes.")
+    return archive.read(member)
+
+
+def core_metadata(path: Path) -> bytes:
+    """METADATA as it is in a wheel. Raises PackagingError when the file is not a wheel."""
+    with open_wheel(path) as archive:
+        return read_metadata_file(archive, path.name)
+
+
 def wheel_metadata(path: Path) -> dict[str, Any]:
     """What METADATA of a wheel says: name, version, summary, description, requires_dist, requires_python, license,
     urls.
 
     Raises PackagingError when the file is not a wheel, or one for another name or version than its file name.
     """
-    from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
-    from packaging.version import InvalidVersion, Version
+    name_and_version(path.name)
+    return parse_metadata(core_metadata(path), path.name)
+
+
+def name_and_version(filename: str) -> tuple[str, Version]:
+    """The normalised name and the version of a wheel with this file name. Raises PackagingError."""
+    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
     try:
-        name, version, _, _ = parse_wheel_filename(path.name)
-        with zipfile.ZipFile(path) as archive:
-            names = [item for item in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", item)]
-            if len(names) != 1 or archive.getinfo(names[0]).file_size > MAX_METADATA_BYTES:
-                raise PackagingError(f"{path.name} is not a wheel: it does not hold one METADATA file.")
-            message = BytesParser().parsebytes(archive.read(names[0]))
+        name, version, _, _ = parse_wheel_filename(filename)
     except InvalidWheelFilename as error:
-        raise PackagingError(f"{path.name} is not a wheel's file name: {error}.") from None
-    except (zipfile.BadZipFile, OSError, NotImplementedError, EOFError) as error:
-        raise PackagingError(f"{path.name} is not a wheel: {error}.") from None
-    shown = {key: _text(message.get(key)) for key in ("Name", "Version", "Summary", "Requires-Python", "License")}
+        raise PackagingError(f"{shown(filename)} is not a wheel's file name: {shown(str(error))}.") from None
+    return name, version
+
+
+def parse_metadata(content: bytes, filename: str) -> dict[str, Any]:
+    """METADATA of a wheel with this file name, as `wheel_metadata` gives it. Raises PackagingError."""
+    from packaging.utils import canonicalize_name
+    from packaging.version import InvalidVersion, Version
+
+    name, version = name_and_version(filename)
+    # Headers only: a body that is mail again would be followed inwards without end.
+    message = BytesHeaderParser().parsebytes(content)
+    for key in ("Name", "Version", "Requires-Python"):
+        times = len(message.get_all(key) or [])
+        if times > 1:
+            raise PackagingError(f"{shown(filename)} is not used: it says its {key.lower()} {times} times.")
+    said = {key: _text(message.get(key)) for key in ("Name", "Version", "Summary", "Requires-Python", "License")}
+    told = f"{said['Name']} {said['Version']}"
     try:
-        same = canonicalize_name(shown["Name"] or "") == name and Version(shown["Version"] or "") == version
+        same = canonicalize_name(said["Name"] or "") == name and Version(said["Version"] or "") == version
     except InvalidVersion:
         same = False
-    if not same:
-        raise PackagingError(f"{path.name} says inside that it is {shown['Name']} {shown['Version']}; it is not used.")
+    if not same or not told.isascii():
+        raise PackagingError(f"{shown(filename)} says inside that it is {shown(told)}; it is not used.")
     urls = dict(_pair(line) for line in message.get_all("Project-URL") or [])
     payload = message.get_payload()
     return {
-        "name": shown["Name"],
-        "version": shown["Version"],
-        "summary": shown["Summary"],
+        "name": said["Name"],
+        "version": said["Version"],
+        "summary": said["Summary"],
         "description": _text(message.get("Description"))
         or (payload.strip() if isinstance(payload, str) else "")
         or None,
         "requires_dist": [str(line) for line in message.get_all("Requires-Dist") or []],
-        "requires_python": shown["Requires-Python"],
-        "license": _text(message.get("License-Expression")) or shown["License"],
+        "requires_python": said["Requires-Python"],
+        "license": _text(message.get("License-Expression")) or said["License"],
         "urls": urls,
     }
 
@@ -199,7 +245,7 @@ def editable_wheel(wheel: WheelFile, out_dir: Path) -> WheelFile:
         raise PackagingError(f"{wheel.metadata.get('name')} has no folder that could be installed editable.")
     stem = wheel.path.name.split("-", 1)[0]
     out_dir.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(wheel.path) as archive:
+    with open_wheel(wheel.path) as archive:
         kept = [name for name in archive.namelist() if name.split("/", 1)[0].endswith(".dist-info")]
         members = {name: archive.read(name) for name in kept if not name.endswith("/RECORD")}
         record = next(name for name in kept if name.endswith("/RECORD"))
@@ -232,7 +278,7 @@ def _record_hash(content: bytes) -> str:
 def installed_paths(path: Path) -> Sequence[str]:
     """The files that a wheel puts into site-packages, without its own dist-info; paths with `/`."""
     found = []
-    with zipfile.ZipFile(path) as archive:
+    with open_wheel(path) as archive:
         for name in archive.namelist():
             first, _, rest = name.partition("/")
             if name.endswith("/") or first.endswith(".dist-info"):

@@ -29,6 +29,15 @@ class Served:
     location: str
 
 
+@dataclass(frozen=True)
+class Published:
+    """One version of an environment as a Hub lists it; `reason` is why it was yanked."""
+
+    version: str
+    yanked: bool = False
+    reason: str = ""
+
+
 class Wheelhouse(Protocol):
     """A place that has our own distributions."""
 
@@ -81,6 +90,7 @@ class HubWheels:
 
     def __init__(self, client: APIClient) -> None:
         self._client = client
+        self._details: dict[tuple[str, str, str], Mapping[str, Any]] = {}
         self.shown = f"The Hub at {client.base_url}"
 
     def offers(self) -> dict[str, Served]:
@@ -101,34 +111,68 @@ class HubWheels:
         """See Wheelhouse."""
         return self._download(served.location, served.filename, served.sha256)
 
-    def environment(self, owner: str, name: str, version: str = "latest") -> tuple[WheelFile, Mapping[str, Any]]:
-        """An environment's wheel, and what the Hub says of that version. Raises InstallError, APIError."""
-        try:
-            answer = self._client.get(f"/environmentshub/{owner}/{name}/@{version}")
-        except NotFound as error:
-            wanted = f"{owner}/{name}" + ("" if version == "latest" else f"@{version}")
-            raise InstallError(
-                f"{self.shown} has no environment {wanted}, or it is private: {error}",
-                f"Look with 'prime env list --search {name}'; for a private one run 'prime login' first.",
-            ) from None
-        detail = answer.get("data", answer)
+    def environment(self, owner: str, name: str, version: str = "latest") -> WheelFile:
+        """An environment's wheel, in the cache, its hash checked. Raises InstallError, APIError."""
+        detail = self._detail(owner, name, version)
         url, sha256, filename = (detail.get(key) for key in ("wheel_url", "wheel_sha256", "wheel_filename"))
         if not (isinstance(url, str) and isinstance(sha256, str) and isinstance(filename, str)):
             raise InstallError(
-                f"{owner}/{name} has no wheel on {self.shown[0].lower()}{self.shown[1:]}.",
-                f"'prime env pull {owner}/{name}' gets its source.",
+                f"{owner}/{name} has no wheel on {self._shown}.", f"'prime env pull {owner}/{name}' gets its source."
             )
-        return self._download(url, filename, sha256), detail
+        return self._download(url, filename, sha256)
 
-    def versions(self, owner: str, name: str) -> list[str] | None:
-        """The versions of an environment, or None when there is no such environment."""
+    def number(self, owner: str, name: str, version: str) -> str:
+        """The number of a version that may be named by the start of its content hash. Raises InstallError, APIError."""
+        return str(self._detail(owner, name, version).get("semantic_version") or version)
+
+    def sha256(self, owner: str, name: str, version: str) -> str | None:
+        """The hash of a version's wheel. Raises InstallError, APIError."""
+        return self._detail(owner, name, version).get("wheel_sha256")
+
+    def versions(self, owner: str, name: str) -> list[Published] | None:
+        """The versions of an environment, or None when there is no such environment. Raises APIError."""
         try:
             answer = self._client.get(f"/environmentshub/{owner}/{name}/versions")
         except NotFound:
             return None
         data = answer.get("data", answer)
         rows = data.get("versions", []) if isinstance(data, dict) else data
-        return [str(row["version"]) for row in rows if isinstance(row, dict) and row.get("version")]
+        return [
+            Published(str(row["version"]), bool(row.get("yanked")), str(row.get("yanked_reason") or ""))
+            for row in rows
+            if isinstance(row, dict) and row.get("version")
+        ]
+
+    def named(self, name: str) -> list[str]:
+        """The environments of that (normalised) name, as OWNER/NAME. Raises APIError."""
+        from packaging.utils import canonicalize_name
+
+        rows = self._client.get("/environmentshub/", {"search": name, "limit": 50}).get("data") or []
+        return [f"{row['owner']['name']}/{row['name']}" for row in rows if canonicalize_name(row["name"]) == name]
+
+    def missing(self, owner: str, name: str, version: str, said: NotFound | None = None) -> InstallError:
+        """The refusal for what is not there, or may not be seen."""
+        if said is not None and said.code == "version_not_found":
+            return InstallError(said.sentence, f"Run 'prime env versions {owner}/{name}' to see those there are.")
+        wanted = f"{owner}/{name}" + ("" if version == "latest" else f"@{version}")
+        why = said.sentence if said else f"There is no environment '{owner}/{name}' on this Hub."
+        return InstallError(
+            f"{self.shown} has no environment {wanted}, or it is private: {why}",
+            f"Look with 'prime env list --search {name}'; for a private one run 'prime login' first.",
+        )
+
+    @property
+    def _shown(self) -> str:
+        return self.shown[0].lower() + self.shown[1:]
+
+    def _detail(self, owner: str, name: str, version: str) -> Mapping[str, Any]:
+        if (owner, name, version) not in self._details:
+            try:
+                answer = self._client.get(f"/environmentshub/{owner}/{name}/@{version}")
+            except NotFound as error:
+                raise self.missing(owner, name, version, error) from None
+            self._details[owner, name, version] = answer.get("data", answer)
+        return self._details[owner, name, version]
 
     def _download(self, url: str, filename: str, sha256: str) -> WheelFile:
         target = cached(sha256, filename)

@@ -128,12 +128,16 @@ class Wire:
 
     def failure(self, status: int, body: bytes, url: str) -> errors.APIError:
         """The error that an answer stands for, its sentence taken from `{"detail": str | list}` when there is one."""
-        detail = _detail(body) or f"{_shown(url)} answered {status} without saying why"
+        detail, code = _detail(body)
+        if detail is None:
+            text = _text(body)
+            detail = f"{_shown(url)} answered {status}" + (f": {text}" if text else " without saying why")
         kind = _BY_STATUS.get(status, errors.APIError)
+        # The status is for programs written for the official client (protocols/sandboxes.md §2); people get `sentence`.
         message = detail if status in _BY_STATUS else f"HTTP {status}: {detail}"
         if 300 <= status < 400:
             message = f"{_shown(url)} answered with a redirect ({status}), which is not followed for an upload."
-        return kind(message, status, detail, _HINTS.get(status))
+        return kind(message, status, detail, _HINTS.get(status), code)
 
     def unreachable(self, url: str, reason: str) -> errors.Unreachable:
         """The error for a connection that could not be made, or broke."""
@@ -154,19 +158,24 @@ def _shown(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def _detail(body: bytes) -> str | None:
-    text = body[:100_000].decode("utf-8", "replace").strip()
+def _detail(body: bytes) -> tuple[str | None, str | None]:
+    """What a Hub says in a JSON answer, and its word for programs."""
     try:
-        content = jsonlib.loads(text)
+        content = jsonlib.loads(body[:100_000])
     except ValueError:
-        # A page of HTML helps nobody.
-        return None if text.startswith("<") else " ".join(text[:500].split()) or None
-    detail = content.get("detail") if isinstance(content, dict) else None
-    if isinstance(detail, str):
-        return detail.strip() or None
+        return None, None
+    if not isinstance(content, dict):
+        return None, None
+    detail, code = content.get("detail"), content.get("error")
     if isinstance(detail, list):
-        return "; ".join(_validation(item) for item in detail) or None
-    return None
+        detail = "; ".join(_validation(item) for item in detail)
+    return (detail.strip() or None if isinstance(detail, str) else None), (code if isinstance(code, str) else None)
+
+
+def _text(body: bytes) -> str | None:
+    """The words of an answer that is no JSON. A page of HTML helps nobody."""
+    text = body[:500].decode("utf-8", "replace").strip()
+    return None if text.startswith(("<", "{", "[")) else " ".join(text.split()) or None
 
 
 def _validation(item: Any) -> str:
