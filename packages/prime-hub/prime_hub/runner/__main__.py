@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from prime_hub.runner.server import ALREADY_RUNNING, RUNTIMES, Options, run
+from prime_hub.runner.runtimes import choice
+from prime_hub.runner.server import ALREADY_RUNNING, Options, run
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -15,13 +16,17 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m prime_hub.runner", description="Runs builds and sandboxes for a Hub."
     )
     parser.add_argument("--dir", type=Path, required=True, help="the runner's folder, made when missing")
-    parser.add_argument("--runtime", choices=RUNTIMES, default="process", help="how sandboxes are run (process)")
+    parser.add_argument("--runtime", choices=choice.names(), help="how sandboxes are run (the best that works here)")
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the runtime; repeatable"
+    )
     parser.add_argument(
         "--idle-exit", type=float, default=15.0, help="seconds without a Hub and without work until it exits (15)"
     )
     parser.add_argument("--build-seconds", type=float, default=1200.0, help="time limit of one build in seconds (1200)")
     given = parser.parse_args(arguments)
-    code = run(Options(given.dir.absolute(), given.runtime, given.idle_exit, given.build_seconds))
+    options = dict(item.partition("=")[::2] for item in given.option)
+    code = run(Options(given.dir.absolute(), given.runtime, given.idle_exit, given.build_seconds, options))
     if code == ALREADY_RUNNING:
         print(f"Another runner serves {given.dir} already.", file=sys.stderr)
     return code

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from prime_hub.runner.records import write_private
-from prime_hub.runner.runtimes.base import BuildError, BuildRequest, Image, RunnerError, Runtime
+from prime_hub.runner.runtimes.base import BuildError, RunnerError, Runtime
+from prime_hub.runner.runtimes.values import BuildRequest, Image
 
 log = logging.getLogger("prime_hub.runner")
 
@@ -99,7 +100,7 @@ class Builds:
         self._closed = False
         self._gate = asyncio.Semaphore(AT_ONCE)
 
-    def open(self) -> None:
+    async def open(self) -> None:
         """Read what an earlier runner left; what it was building has failed."""
         self._folder.mkdir(parents=True, exist_ok=True)
         for folder in sorted(self._folder.iterdir()):
@@ -108,7 +109,7 @@ class Builds:
                 job = Job(BuildRequest(saved["id"], Path()), folder)
                 job.status, job.error, job.created_at = saved["status"], saved["error"], saved["created_at"]
                 if job.status == "ready":
-                    job.image = self._runtime.image(saved["digest"])
+                    job.image = await self._runtime.image(saved["digest"])
             except Exception:
                 shutil.rmtree(folder, ignore_errors=True)
                 continue

@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -68,6 +68,7 @@ class Children:
         stdin: int | None = None,
         stdout: int | IO[bytes],
         stderr: int | IO[bytes],
+        pass_fds: Collection[int] = (),
     ) -> Child:
         """Start a program as the leader of a session (and so a process group) of its own. Raises OSError."""
         process = subprocess.Popen(
@@ -79,6 +80,7 @@ class Children:
             stderr=stderr,
             start_new_session=True,
             close_fds=True,
+            pass_fds=pass_fds,
         )
         child = Child(process, self._loop.create_future())
         self._known[child.pid] = child

@@ -11,10 +11,16 @@ from starlette.requests import Request
 from prime_hub.runner.records import NAME
 
 MAX_WAIT_SECONDS = 60.0
+NO_VARIABLE = "'{}' cannot be the name of a variable; it must not be empty nor hold '='."
 
 
 class BadRequest(Exception):
     """The request is not understood; the message names the field."""
+
+
+def is_variable(name: str) -> bool:
+    """Whether an environment can hold a variable of that name."""
+    return bool(name) and "=" not in name and "\0" not in name
 
 
 class Fields:
@@ -58,8 +64,11 @@ class Fields:
     def strings(self, name: str) -> dict[str, str]:
         """An object of strings; numbers and truth values are written out, null means empty."""
         value = self.get(name) or {}
-        if not isinstance(value, dict) or any(not key or "=" in key or "\0" in key for key in value):
+        if not isinstance(value, dict):
             raise BadRequest(f"{name} must be an object of strings.")
+        for key in value:
+            if not is_variable(key):
+                raise BadRequest(f"{name}: {NO_VARIABLE.format(key[:100])}")
         return {key: "" if item is None else str(item).replace("\0", "") for key, item in value.items()}
 
     def integer(self, name: str, *, required: bool = True) -> int | None:
@@ -80,6 +89,22 @@ class Fields:
             raise BadRequest(f"{name} must be a number above zero.")
         return float(value)
 
+    def object(self, name: str) -> Fields:
+        """An object, empty when missing or null."""
+        value = self.get(name)
+        if value is not None and not isinstance(value, dict):
+            raise BadRequest(f"{name} must be an object.")
+        return Fields(value or {})
+
+    def words(self, name: str) -> list[str] | None:
+        """A list of strings, or None."""
+        value = self.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, list) or not all(isinstance(word, str) and "\0" not in word for word in value):
+            raise BadRequest(f"{name} must be a list of strings.")
+        return list(value)
+
     def command(self, name: str) -> str | list[str] | None:
         """A shell line, a list of words, or None (also for an empty one)."""
         value = self.get(name)
@@ -97,3 +122,14 @@ def seconds_to_wait(request: Request) -> float:
     except ValueError:
         raise BadRequest("wait must be a number of seconds.") from None
     return min(MAX_WAIT_SECONDS, wanted) if wanted > 0 else 0.0
+
+
+def query_integer(request: Request, name: str, default: int, *, negative: bool = False) -> int:
+    """`?NAME=N`. Raises BadRequest."""
+    try:
+        value = int(request.query_params.get(name, default))
+    except ValueError:
+        raise BadRequest(f"{name} must be a whole number.") from None
+    if value < 0 and not negative:
+        raise BadRequest(f"{name} must not be negative.")
+    return value

@@ -6,12 +6,15 @@ version) where they are below what the machine has. What this system does not te
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
+PLACES_OF_ENGINES = (Path("/var/lib/docker"), Path("/var/lib/containers"), Path("/"))
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,15 @@ def capacity(proc: Path = PROC) -> Capacity:
         if limit is not None and used is not None and available is not None:
             available = max(0, min(available, limit - used))
     return Capacity(cpus, total, available)
+
+
+def disk_bytes(*folders: Path) -> int | None:
+    """The size of the largest of the file systems that hold these folders, or what an engine has; None if none tells."""
+    sizes = []
+    for folder in (*folders, *PLACES_OF_ENGINES):
+        with contextlib.suppress(OSError):
+            sizes.append(shutil.disk_usage(folder).total)
+    return max(sizes, default=None)
 
 
 def usage(pids: Iterable[int], proc: Path = PROC) -> Usage:

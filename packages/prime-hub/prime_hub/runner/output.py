@@ -10,12 +10,10 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import signal
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-from prime_hub.runner.children import Child, Children
 
 CHUNK_BYTES = 65536
 PIPE_BYTES = 1 << 18
@@ -82,39 +80,79 @@ class PipeReader:
         self.finished.set()
 
 
+@dataclass(frozen=True)
+class LogPart:
+    """A part of all that was printed; `end` is the byte, counted from the very first one, that comes after `data`."""
+
+    data: bytes
+    end: int
+
+
 class BoundedFile:
-    """A log file of at most `limit` bytes: when it is half full it becomes `NAME.1`, in place of the one before."""
+    """A log file of at most `limit` bytes: when it is half full it becomes `NAME.1`, in place of the one before.
+
+    Each byte keeps its number, from the first that was ever written: how many came before those of `NAME.1` stands in
+    `NAME.before`.
+    """
 
     def __init__(self, path: Path, limit: int = LOG_BYTES) -> None:
         self._path = path
         self._older = path.with_name(path.name + ".1")
+        self._count = path.with_name(path.name + ".before")
         self._half = limit // 2
+        self._lock = threading.Lock()
 
     def write(self, data: bytes) -> None:
         """Append. A full disk loses the line, not the sandbox."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), self._lock:
             with self._path.open("ab") as file:
                 file.write(data)
                 size = file.tell()
             if size > self._half:
+                if (older := _size(self._older)) > 0:
+                    self._count.write_text(str(self._before() + older))
                 self._path.replace(self._older)
 
     def remove(self) -> None:
-        """Delete both files."""
-        self._path.unlink(missing_ok=True)
-        self._older.unlink(missing_ok=True)
+        """Delete all that is kept."""
+        for path in (self._path, self._older, self._count):
+            path.unlink(missing_ok=True)
 
     def tail(self, limit: int) -> bytes:
         """The last `limit` bytes."""
-        newer = _tail(self._path, limit)
-        return _tail(self._older, limit - len(newer)) + newer if len(newer) < limit else newer
+        return self.part(-limit, limit).data if limit > 0 else b""
+
+    def part(self, offset: int, limit: int) -> LogPart:
+        """At most `limit` bytes from byte `offset` on; a negative one counts from the end. What is no longer kept is
+        left out.
+        """
+        with self._lock:
+            before, older, newer = self._before(), _size(self._older), _size(self._path)
+            end = before + older + newer
+            start = max(before, end + offset if offset < 0 else min(offset, end))
+            data = _read(self._older, start - before, limit) if start < before + older else b""
+            if len(data) < limit:
+                data += _read(self._path, max(0, start - before - older), limit - len(data))
+            return LogPart(data, start + len(data))
+
+    def _before(self) -> int:
+        try:
+            return int(self._count.read_text())
+        except (OSError, ValueError):
+            return 0
 
 
-def _tail(path: Path, limit: int) -> bytes:
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _read(path: Path, offset: int, limit: int) -> bytes:
     try:
         with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - limit))
+            file.seek(offset)
             return file.read(limit)
     except OSError:
         return b""
@@ -127,6 +165,7 @@ class SandboxOutput:
         self._pipe = folder / "output.pipe"
         self.log = BoundedFile(folder / "output.log")
         self._reader: PipeReader | None = None
+        self._grown = asyncio.Event()
 
     def open(self) -> int:
         """Make the pipe, begin to read, and return the descriptor for the child's stdout and stderr; close it after
@@ -144,7 +183,26 @@ class SandboxOutput:
         """Begin to read, also after a restart of the runner. Nothing happens when the pipe is gone."""
         with contextlib.suppress(OSError):
             descriptor = os.open(self._pipe, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            self._reader = PipeReader(descriptor, self.log.write, REST_SECONDS)
+            self._reader = PipeReader(descriptor, self._take, REST_SECONDS)
+
+    def _take(self, data: bytes) -> None:
+        self.log.write(data)
+        self._grown.set()
+        self._grown = asyncio.Event()
+
+    async def part(self, offset: int, limit: int, wait: float = 0.0) -> LogPart:
+        """As BoundedFile.part; while there is nothing yet, it waits for at most `wait` seconds."""
+        deadline = asyncio.get_running_loop().time() + wait
+        while True:
+            grown = self._grown
+            found = await asyncio.to_thread(self.log.part, offset, limit)
+            if found.data:
+                return found
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await grown.wait()
+            except TimeoutError:
+                return found
 
     def close(self) -> None:
         """Take what is left and remove the pipe."""
@@ -163,74 +221,20 @@ def _enlarge(descriptor: int) -> None:
         fcntl.fcntl(descriptor, F_SETPIPE_SZ, PIPE_BYTES)
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a command left behind; output as text, undecodable bytes replaced."""
-
-    stdout: str
-    stderr: str
-    exit_code: int
-
-
-class _Kept:
+class Kept:
     """One stream of a command, cut after EXEC_BYTES."""
 
     def __init__(self) -> None:
-        self.data = bytearray()
-        self.open = True
+        self._data = bytearray()
         self.cut = False
 
     def take(self, data: bytes) -> None:
-        if not self.open:
-            return
-        room = EXEC_BYTES - len(self.data)
-        self.data += data[:room]
+        """Keep what there is room for."""
+        room = EXEC_BYTES - len(self._data)
+        self._data += data[:room]
         self.cut = self.cut or len(data) > room
 
     def text(self) -> str:
+        """As text, undecodable bytes replaced."""
         note = f"\n[output cut after {EXEC_BYTES >> 20} MiB]\n" if self.cut else ""
-        return bytes(self.data).decode("utf-8", "replace") + note
-
-
-async def run_captured(
-    children: Children, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], seconds: float
-) -> Result:
-    """Run a command in a process group of its own and keep what it prints.
-
-    It is over when the command itself has ended; grandchildren that hold its output are read on (and forgotten), so
-    that they neither delay the answer nor break. Raises TimeoutError after killing the group, OSError when the
-    program cannot be started.
-    """
-    out, err = _Kept(), _Kept()
-    child, readers = _spawn(children, argv, cwd, env, out, err)
-    try:
-        async with asyncio.timeout(seconds):
-            code = await child.wait()
-    except BaseException:
-        child.signal_group(signal.SIGKILL)
-        for reader, kept in zip(readers, (out, err), strict=True):
-            kept.open = False
-            reader.rest = REST_SECONDS
-        raise
-    for reader, kept in zip(readers, (out, err), strict=True):
-        reader.drain()
-        kept.open = False
-        reader.rest = REST_SECONDS
-    return Result(out.text(), err.text(), code if code >= 0 else 128 - code)
-
-
-def _spawn(
-    children: Children, argv: Sequence[str], cwd: Path, env: Mapping[str, str], out: _Kept, err: _Kept
-) -> tuple[Child, list[PipeReader]]:
-    read_out, write_out = os.pipe()
-    read_err, write_err = os.pipe()
-    try:
-        child = children.spawn(argv, cwd=cwd, env=env, stdout=write_out, stderr=write_err)
-    except BaseException:
-        os.close(read_out)
-        os.close(read_err)
-        raise
-    finally:
-        os.close(write_out)
-        os.close(write_err)
-    return child, [PipeReader(read_out, out.take), PipeReader(read_err, err.take)]
+        return bytes(self._data).decode("utf-8", "replace") + note

@@ -136,11 +136,11 @@ async def wait_all_gone(pids: Iterable[int], seconds: float) -> None:
             task.cancel()
 
 
-def _rows() -> Iterator[tuple[str, str, str, str, str]]:
+def _rows(net: Path = PROC / "net") -> Iterator[tuple[str, str, str, str, str]]:
     """(table, local, remote, state, inode) of every TCP socket of this network namespace."""
     for table in ("tcp", "tcp6"):
         try:
-            lines = (PROC / "net" / table).read_text().splitlines()[1:]
+            lines = (net / table).read_text().splitlines()[1:]
         except OSError:
             continue
         for line in lines:
@@ -172,6 +172,21 @@ def listening(pids: Iterable[int]) -> list[Address]:
     )
 
 
+def listening_beside(pid: int) -> list[Address]:
+    """The TCP addresses on which anybody listens in the network namespace of a process, sorted."""
+    rows = _rows(PROC / str(pid) / "net")
+    return sorted({Address(_host(local), _port(local)) for _, local, _, state, _ in rows if state == LISTEN_STATE})
+
+
+def descendants(pid: int) -> list[int]:
+    """A process and all that descend from it."""
+    found = {pid}
+    parents = {child: parent for child in _pids() if (parent := _parent(child)) is not None}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return sorted(found)
+
+
 def _socket_inodes(pid: int) -> Iterator[str]:
     folder = PROC / str(pid) / "fd"
     try:
@@ -194,6 +209,11 @@ def busy_ports() -> set[int]:
         if state != LISTEN_STATE:
             ports |= {_port(local), _port(remote)}
     return ports
+
+
+def busy_hosts() -> set[str]:
+    """The addresses to which this host has a connection that is open or was within the last minute (TIME_WAIT)."""
+    return {_host(remote) for _, _, remote, state, _ in _rows() if state != LISTEN_STATE}
 
 
 def busy_sockets() -> set[str]:

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prime_hub.runner.runtimes.base import RunningSandbox, SandboxSpec
+from prime_hub.runner.runtimes.base import RunningSandbox
+from prime_hub.runner.runtimes.values import SandboxSpec
 
-LIVE = ("starting", "running")
+LIVE = ("queued", "starting", "running")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 STATE_FILE = "state.json"
 TAIL_FILE = "tail.log"
@@ -42,12 +43,16 @@ class Record:
     outcome: list[str | None] | None = None
     ports: dict[int, int] = field(default_factory=dict)
     host_rewritten: bool = False
+    # Of one that has ended: how many bytes it printed, of which TAIL_FILE has the last.
+    log_end: int | None = None
     saved: dict[str, Any] = field(default_factory=dict)
 
     running: RunningSandbox | None = field(default=None, repr=False)
     task: asyncio.Task[None] | None = field(default=None, repr=False)
     ending: asyncio.Future[None] | None = field(default=None, repr=False)
     timer: asyncio.TimerHandle | None = field(default=None, repr=False)
+    holders: int = field(default=0, repr=False)
+    """How many use it right now, though nothing is connected to it."""
     changed: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
 
     @property
@@ -94,16 +99,11 @@ class Record:
     def write(self) -> None:
         """Write `state.json` in one step. Raises OSError."""
         content = {
-            "spec": {
-                "id": self.spec.id,
-                "digest": self.spec.digest,
-                "start_command": self.spec.start_command,
-                # Needed to run commands in it after a restart; gone from disk with the sandbox.
-                "env": self.spec.env if self.live else {},
-                "port": self.spec.port,
-            },
+            # The environment is needed to run commands in it after a restart; it goes from disk with the sandbox.
+            "spec": {**self.spec.as_dict(), "env": self.spec.env if self.live else {}},
             "saved": self.saved if self.live else {},
             "ports": {str(port): host_port for port, host_port in self.ports.items()},
+            "log_end": self.log_end,
             **{name: getattr(self, name) for name in _PLAIN},
         }
         write_private(self.folder / STATE_FILE, json.dumps(content))
@@ -113,9 +113,10 @@ class Record:
         """The record of a sandbox's folder, or None when there is none to be read."""
         try:
             content = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-            record = cls(SandboxSpec(**content["spec"]), folder)
+            record = cls(SandboxSpec.from_dict(content["spec"]), folder)
             for name in _PLAIN:
                 setattr(record, name, content[name])
+            record.log_end = content.get("log_end")
             record.saved = content["saved"]
             record.ports = {int(port): host_port for port, host_port in content["ports"].items()}
         except (OSError, ValueError, TypeError, KeyError):

@@ -14,8 +14,8 @@ import socket
 import stat
 import tempfile
 import time
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import IO
@@ -28,8 +28,8 @@ from prime_hub.runner.builds import Builds
 from prime_hub.runner.children import Children
 from prime_hub.runner.presence import Presence
 from prime_hub.runner.records import write_private
-from prime_hub.runner.runtimes.base import RunnerError, Runtime
-from prime_hub.runner.runtimes.process import ProcessRuntime
+from prime_hub.runner.runtimes.base import RunnerError, Setup
+from prime_hub.runner.runtimes.choice import open_runtime
 from prime_hub.runner.supervisor import Sandboxes
 
 log = logging.getLogger("prime_hub.runner")
@@ -38,19 +38,19 @@ log = logging.getLogger("prime_hub.runner")
 SOCKET_PATH_BYTES = 100
 SOCKET_NAME = "runner.sock"
 SOCKET_DIR_PREFIX = "prime-runner-"
-RUNTIMES = ("process",)
 LOG_BYTES = 2 << 20
 ALREADY_RUNNING = 3
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the runner is told; times in seconds."""
+    """What the runner is told; times in seconds. `runtime` None takes the best that this host can run."""
 
     folder: Path
-    runtime: str = "process"
+    runtime: str | None = None
     idle_exit: float = 15.0
     build_seconds: float = 20 * 60.0
+    runtime_options: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Server(uvicorn.Server):
@@ -114,13 +114,12 @@ async def serve(options: Options) -> None:
     started = time.time()
     children = Children()
     children.start()
-    runtime: Runtime = ProcessRuntime(options.folder, children)
-    await runtime.open()
+    runtime = await open_runtime(options.runtime, Setup(options.folder, children, options.runtime_options))
 
     presence = Presence(options.idle_exit, lambda: sandboxes.live_count() + builds.running_count())
     sandboxes = Sandboxes(options.folder / "sandboxes", runtime, presence.look_again)
     builds = Builds(options.folder / "builds", runtime, options.build_seconds, presence.look_again)
-    builds.open()
+    await builds.open()
     await sandboxes.open()
 
     remove_old_socket(options.folder)

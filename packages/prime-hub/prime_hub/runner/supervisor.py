@@ -11,13 +11,16 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from prime_hub.runner.processes import busy_ports, busy_sockets
+from prime_hub.runner.ramp import Ramp
 from prime_hub.runner.records import TAIL_FILE, Record
-from prime_hub.runner.runtimes.base import RunnerError, RunningSandbox, Runtime, SandboxSpec
+from prime_hub.runner.runtimes.base import RunnerError, RunningSandbox, Runtime
+from prime_hub.runner.runtimes.values import Egress, SandboxSpec
 
 log = logging.getLogger("prime_hub.runner")
 
@@ -26,6 +29,8 @@ KEPT_ENDED = 1000
 KEPT_SECONDS = 3600.0
 KEPT_TAIL_BYTES = 65536
 IDLE_LOOK_SECONDS = 15.0
+ADOPT_SECONDS = 20.0
+STRAY_LOOK_SECONDS = 30.0
 
 
 class UnknownSandbox(Exception):
@@ -36,7 +41,8 @@ class EndedSandbox(Exception):
     """The sandbox has ended; `record` says how."""
 
     def __init__(self, record: Record) -> None:
-        super().__init__(record.error or f"The sandbox {record.spec.id} is {record.status}.")
+        decided = None if record.outcome is None else record.outcome[2]
+        super().__init__(record.error or decided or f"The sandbox {record.spec.id} is {record.status}.")
         self.record = record
 
 
@@ -50,7 +56,12 @@ class Sandboxes:
         self._on_change = on_change
         self._records: dict[str, Record] = {}
         self._idle_task: asyncio.Task[None] | None = None
+        self._stray_task: asyncio.Task[None] | None = None
+        self._ramp = Ramp(lambda: sum(record.status == "running" for record in self._records.values()))
         self._closed = False
+        # Of what uses sandboxes from outside: told, with a sentence, before one ends; asked whether one is in use.
+        self.before_end: Callable[[str, str], Awaitable[None]] | None = None
+        self.in_use: Callable[[str], bool] = lambda _: False
 
     async def open(self) -> None:
         """Read what an earlier runner left: adopt what lives, end what may not live, remember what has ended."""
@@ -64,9 +75,40 @@ class Sandboxes:
                 continue
             self._records[record.spec.id] = record
             if record.live:
-                self._begin(record, adopt=True)
+                # One that still queued has nothing yet that could be found again.
+                self._begin(record, adopt=record.status != "queued" or record.outcome is not None)
             else:
                 self._forget_later(record)
+        await self._wait_adopted()
+        await self._end_strays()
+        self._stray_task = asyncio.create_task(self._watch_strays(), name="strays")
+
+    async def _wait_adopted(self) -> None:
+        """Until what runs can be used again, so that nobody who asks the new runner finds it missing."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ADOPT_SECONDS):
+                # Those that ended long ago are forgotten meanwhile.
+                for record in list(self._records.values()):
+                    while record.status == "running" and record.running is None and record.outcome is None:
+                        await record.changed.wait()
+
+    async def _end_strays(self) -> None:
+        """End what the runtime runs for this runner without its being on record, or although it has ended: its engine
+        may not have answered then.
+        """
+        for sandbox_id in await self._runtime.strays({item.spec.id for item in self._records.values() if item.live}):
+            log.warning("sandbox %s is on no record; ending it", sandbox_id)
+            folder = self._folder / sandbox_id
+            await self._runtime.sweep(sandbox_id, folder)
+            shutil.rmtree(folder, ignore_errors=True)
+
+    async def _watch_strays(self) -> None:
+        while True:
+            await asyncio.sleep(STRAY_LOOK_SECONDS)
+            try:
+                await self._end_strays()
+            except Exception:
+                log.exception("looking for strays failed")
 
     def create(
         self,
@@ -100,15 +142,17 @@ class Sandboxes:
             record.ending.set_result(None)
         record.task = asyncio.create_task(self._live(record, adopt), name=f"sandbox {record.spec.id}")
         self._arm(record)
-        if record.idle_seconds is not None and (self._idle_task is None or self._idle_task.done()):
-            self._idle_task = asyncio.create_task(self._watch_idle())
+        self._watch(record)
         self._on_change()
 
     async def _live(self, record: Record, adopt: bool) -> None:
-        """From the first process to the last trace."""
+        """From the first process to the last trace.
+
+        Only a program that breaks off cancels it, and then it stays as it is, for the next runner to adopt.
+        """
         outcome: list[str | None] = ["failed", "RUNNER_ERROR", "The runner failed; see runner.log."]
         try:
-            running = await self._start(record, adopt)
+            running = await self._adopt(record) if adopt else await self._start(record)
             if running is None:
                 outcome = record.outcome or ["lost", "LOST", "The server ended while the runner was not running."]
             else:
@@ -119,41 +163,84 @@ class Sandboxes:
             outcome = ["failed", "START_FAILED", f"The sandbox could not be started: {error}."]
         except Exception:
             log.exception("sandbox %s", record.spec.id)
-        finally:
-            await self._clean(record)
-            record.status, record.error_type, record.error = str(outcome[0]), outcome[1], outcome[2]
-            record.ended_at = time.time()
-            if record.timer is not None:
-                record.timer.cancel()
-            self._put_away(record)
-            record.announce()
-            log.info("sandbox %s %s %s", record.spec.id, record.status, record.error or "")
-            self._forget_later(record)
-            self._on_change()
+        # From here on nothing new begins in it.
+        outcome = record.outcome = record.outcome or outcome
+        if self.before_end is not None:
+            await self.before_end(record.spec.id, outcome[2] or "The sandbox ended.")
+        await self._clean(record)
+        record.status, record.error_type, record.error = str(outcome[0]), outcome[1], outcome[2]
+        record.ended_at = time.time()
+        if record.timer is not None:
+            record.timer.cancel()
+        self._put_away(record)
+        record.announce()
+        log.info("sandbox %s %s %s", record.spec.id, record.status, record.error or "")
+        self._forget_later(record)
+        self._ramp.look_again()
+        self._on_change()
 
     def _put_away(self, record: Record) -> None:
         """What is kept of an ended sandbox, its state and the end of its log, no longer stands among the living."""
         with contextlib.suppress(OSError):
             record.folder = record.folder.rename(self._ended / record.spec.id)
 
-    async def _start(self, record: Record, adopt: bool) -> RunningSandbox | None:
+    async def _start(self, record: Record) -> RunningSandbox | None:
+        """Start it when its turn has come; None when it is to end before that."""
+        assert record.ending is not None
+        starting = asyncio.ensure_future(self._start_in_turn(record))
+        try:
+            await asyncio.wait({starting, record.ending}, return_when=asyncio.FIRST_COMPLETED)
+            if not starting.done():
+                return None
+            return await starting
+        finally:
+            if not starting.done():
+                # Nothing of it is left when this returns: that is in the contract of a runtime's `start`.
+                starting.cancel()
+                with contextlib.suppress(asyncio.CancelledError, RunnerError, OSError):
+                    record.running = await starting
+
+    async def _start_in_turn(self, record: Record) -> RunningSandbox:
         def progress(saved: dict[str, Any]) -> None:
             record.saved = saved
             record.save()
 
-        if adopt:
-            record.running = await self._runtime.adopt(record.spec, record.folder, record.saved)
-        else:
-            record.running = await self._runtime.start(record.spec, record.folder, progress)
-        if record.running is None:
-            return None
-        record.saved = record.running.saved()
-        record.pid, record.ports = record.running.pid, record.running.ports
-        record.host_rewritten = record.running.host_rewritten
+        def queue() -> None:
+            record.status = "queued"
+            record.announce()
+
+        async with self._ramp.turn(record.spec.digest, queue) as turn:
+            if record.status == "queued":
+                record.status = "starting"
+                record.announce()
+            record.running = running = await self._runtime.start(record.spec, record.folder, progress)
+            if record.spec.port is not None:
+                turn.ready = lambda: self._settled(record)
+        self._runs(record, running, "running")
+        return running
+
+    async def _settled(self, record: Record) -> bool:
+        """Whether a sandbox's server listens, or never will."""
+        if record.running is None or not record.live:
+            return True
+        listens = any(item.port == record.spec.port for item in await record.running.listening())
+        if listens:
+            self._ramp.saw(record.spec.digest, (await record.running.usage()).memory_bytes)
+        return listens
+
+    async def _adopt(self, record: Record) -> RunningSandbox | None:
+        record.running = running = await self._runtime.adopt(record.spec, record.folder, record.saved)
+        if running is not None:
+            self._runs(record, running, "adopted")
+        return running
+
+    def _runs(self, record: Record, running: RunningSandbox, how: str) -> None:
+        record.saved = running.saved()
+        record.pid, record.ports = running.pid, running.ports
+        record.host_rewritten = running.host_rewritten
         record.status, record.started_at = "running", record.started_at or time.time()
         record.announce()
-        log.info("sandbox %s %s pid %s", record.spec.id, "adopted" if adopt else "running", record.pid)
-        return record.running
+        log.info("sandbox %s %s pid %s", record.spec.id, how, record.pid)
 
     async def _until_end(self, record: Record, running: RunningSandbox) -> list[str | None]:
         assert record.ending is not None
@@ -162,9 +249,10 @@ class Sandboxes:
             await asyncio.wait({exited, record.ending}, return_when=asyncio.FIRST_COMPLETED)
             if record.outcome is not None:
                 return record.outcome
-            record.exit_code = exited.result()
-            how = "with an unknown code" if record.exit_code is None else f"with code {record.exit_code}"
-            return ["exited", "EXITED", f"The start command ended {how}."]
+            found = exited.result()
+            record.exit_code = found.code
+            how = "with an unknown code" if found.code is None else f"with code {found.code}"
+            return ["exited", found.kind, found.message or f"The start command ended {how}."]
         finally:
             if not exited.done():
                 exited.cancel()
@@ -176,8 +264,10 @@ class Sandboxes:
         try:
             if running is not None:
                 await running.end(GRACE_SECONDS)
-                with contextlib.suppress(OSError):
-                    (record.folder / TAIL_FILE).write_bytes(running.logs(KEPT_TAIL_BYTES))
+                with contextlib.suppress(OSError, RunnerError):
+                    last = await running.log_part(-KEPT_TAIL_BYTES, KEPT_TAIL_BYTES)
+                    record.log_end = last.end
+                    (record.folder / TAIL_FILE).write_bytes(last.data)
                 record.running = None
                 await running.remove()
             else:
@@ -211,6 +301,24 @@ class Sandboxes:
         self._arm(record)
         return record
 
+    def assign(
+        self, sandbox_id: str, *, lease_seconds: float | None, expires_at: float | None, idle_seconds: float | None
+    ) -> Record:
+        """Give a living sandbox another lease, deadline and idle limit: it has waited for somebody. Raises
+        UnknownSandbox, EndedSandbox.
+        """
+        record = self.usable(sandbox_id, running=False)
+        record.lease_until = None if lease_seconds is None else time.time() + lease_seconds
+        record.expires_at, record.idle_seconds = expires_at, idle_seconds
+        record.save()
+        self._arm(record)
+        self._watch(record)
+        return record
+
+    def _watch(self, record: Record) -> None:
+        if record.idle_seconds is not None and (self._idle_task is None or self._idle_task.done()):
+            self._idle_task = asyncio.create_task(self._watch_idle())
+
     def _arm(self, record: Record) -> None:
         if record.timer is not None:
             record.timer.cancel()
@@ -229,7 +337,7 @@ class Sandboxes:
             self._arm(record)
 
     async def _watch_idle(self) -> None:
-        """End sandboxes that nobody used for their `idle_seconds`; a connection to a port or a unix socket counts as
+        """End sandboxes that nobody used for their `idle_seconds`; a connection to one of its servers counts as
         use.
 
         A closed connection to a port stays visible for a minute, so a look every quarter of one misses none; one to a
@@ -244,12 +352,23 @@ class Sandboxes:
             sockets = {Path(path).parent for path in await asyncio.to_thread(busy_sockets)}
             now = time.time()
             for record in watched:
-                folder = None if record.running is None else record.running.socket_folder
-                if busy & set(record.ports.values()) or folder in sockets:
+                held = record.holders > 0 or self.in_use(record.spec.id)
+                if held or busy & set(record.ports.values()) or await self._reached(record, sockets):
                     record.last_used = now
                 elif record.status == "running" and now - record.last_used >= (record.idle_seconds or 0.0):
                     words = f"Nobody used the sandbox for {record.idle_seconds:g} seconds, so it was ended."
                     self._end(record, "expired", "TIMEOUT", words)
+
+    async def _reached(self, record: Record, sockets: set[Path]) -> bool:
+        running = record.running
+        if running is None or running.socket_folder in sockets:
+            return running is not None
+        try:
+            return await running.connected()
+        except Exception:
+            # Not known, so not idle: and the watch goes on for all the others.
+            log.exception("looking for connections to sandbox %s failed", record.spec.id)
+            return True
 
     def _forget_later(self, record: Record) -> None:
         age = time.time() - (record.ended_at or record.created_at)
@@ -276,9 +395,21 @@ class Sandboxes:
         if not record.live or record.outcome is not None:
             raise EndedSandbox(record)
         if running and record.running is None:
-            raise RunnerError(f"The sandbox {sandbox_id} is still starting; wait until it is running.")
+            raise RunnerError(f"The sandbox {sandbox_id} is still {record.status}; wait until it is running.")
         record.last_used = time.time()
         return record
+
+    @contextlib.contextmanager
+    def held(self, sandbox_id: str) -> Generator[RunningSandbox]:
+        """A running sandbox, which is in use until the block ends. Raises as `usable` does."""
+        record = self.usable(sandbox_id)
+        assert record.running is not None
+        record.holders += 1
+        try:
+            yield record.running
+        finally:
+            record.holders -= 1
+            record.last_used = time.time()
 
     def all(self) -> list[Record]:
         """Every record, oldest first."""
@@ -297,15 +428,25 @@ class Sandboxes:
         record = self.get(sandbox_id)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while record.status == "starting":
+                while record.status in ("queued", "starting"):
                     await record.changed.wait()
         return record
 
-    def logs(self, sandbox_id: str, limit: int) -> bytes:
+    async def set_egress(self, sandbox_id: str, egress: Egress) -> None:
+        """Change where a sandbox may connect to, also for a runner that adopts it later. Raises UnknownSandbox,
+        EndedSandbox, ExecError.
+        """
+        record = self.usable(sandbox_id)
+        assert record.running is not None
+        await record.running.set_egress(egress)
+        record.spec = replace(record.spec, egress=egress)
+        record.save()
+
+    async def logs(self, sandbox_id: str, limit: int) -> bytes:
         """The last `limit` bytes of output. Raises UnknownSandbox."""
         record = self.get(sandbox_id)
         if record.running is not None:
-            return record.running.logs(limit)
+            return await record.running.logs(limit)
         try:
             return (record.folder / TAIL_FILE).read_bytes()[-limit:]
         except OSError:
@@ -314,8 +455,9 @@ class Sandboxes:
     async def close(self) -> None:
         """End all sandboxes and take no more."""
         self._closed = True
-        if self._idle_task is not None:
-            self._idle_task.cancel()
+        for watch in (self._idle_task, self._stray_task):
+            if watch is not None:
+                watch.cancel()
         tasks = []
         for record in self._records.values():
             self._end(record, "deleted", "RUNNER_STOPPED", "The runner was stopped.")
@@ -323,3 +465,4 @@ class Sandboxes:
                 tasks.append(record.task)
         if tasks:
             await asyncio.wait(tasks)
+        await self._ramp.close()

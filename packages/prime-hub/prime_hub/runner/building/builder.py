@@ -25,7 +25,8 @@ from prime_hub.runner.building.stage import Stage
 from prime_hub.runner.building.store import ImageStore
 from prime_hub.runner.building.venvs import UvRunner, Venv
 from prime_hub.runner.children import Children
-from prime_hub.runner.runtimes.base import BuildError, BuildLog, BuildRequest, Image, ImageConfig
+from prime_hub.runner.runtimes.base import BuildError, BuildLog
+from prime_hub.runner.runtimes.values import BuildRequest, Image, ImageConfig
 
 _NOT_HONOURED = {
     "HEALTHCHECK": "health is asked for over the network",
@@ -54,13 +55,15 @@ class VenvBuilder:
         """The image of a context. Raises BuildError, OSError; nothing is left in the scratch folder."""
         scratch = self._folder / uuid.uuid4().hex
         scratch.mkdir(parents=True)
+        uv = UvRunner(self._children, log, scratch)
         try:
             return await _Build(
-                request, log, scratch, self._store, self._layers, self._interpreters, self._children
+                request, log, scratch, self._store, self._layers, self._interpreters, self._children, uv
             ).run()
         except PrimeError as error:
             raise BuildError(f"{error}{f' {error.hint}' if error.hint else ''}") from None
         finally:
+            await asyncio.shield(uv.end())
             await asyncio.shield(asyncio.to_thread(trees.remove, scratch))
             await asyncio.to_thread(self._layers.prune)
 
@@ -77,6 +80,7 @@ class _Build:
         layers: Layers,
         interpreters: Interpreters,
         children: Children,
+        uv: UvRunner,
     ) -> None:
         self._request = request
         self._log = log
@@ -85,7 +89,7 @@ class _Build:
         self._layers = layers
         self._interpreters = interpreters
         self._children = children
-        self._uv = UvRunner(children, log, str(scratch.parent))
+        self._uv = uv
         self._stages: list[Stage] = []
 
     async def run(self) -> Image:

@@ -85,7 +85,7 @@ def _transfers(words: Sequence[str], stage: Stage, command: str) -> Iterator[tup
             )
         for source in [stage.place(name)] if venv else _existing([name], stage, command):
             inside = target.is_dir() and not (command == "cp" and name.endswith("/."))
-            goal = target / source.name if inside else target
+            goal = stage.place(_path(target / source.name, stage)) if inside else target
             if venv and goal.exists() and not (goal.is_dir() and not any(goal.iterdir())):
                 raise BuildError(f"{command}: {_path(goal, stage)} is in the way of the virtual environment {venv}.")
             yield path if venv else _path(source, stage), source, goal

@@ -59,8 +59,8 @@ class Stage:
         return trees.absolute(path, self.workdir)
 
     def place(self, path: str) -> Path:
-        """Where that path lies on this host. Raises BuildError."""
-        return trees.place(self.root, self.absolute(path))
+        """Where that path lies on this host, which no link leads out of the tree. Raises BuildError."""
+        return trees.within(self.root, self.absolute(path))
 
     def enter(self, path: str) -> None:
         """WORKDIR: make the folder and go there."""

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from prime_hub.runner.building import trees
-from prime_hub.runner.runtimes.base import Image, ImageConfig, ImageMissing
+from prime_hub.runner.runtimes.base import ImageMissing
+from prime_hub.runner.runtimes.values import Image, ImageConfig
 
 FORMAT = "prime-venv-image/1"
 _DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{64})")

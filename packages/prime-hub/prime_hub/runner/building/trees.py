@@ -59,7 +59,7 @@ def _unpack_member(packed: tarfile.TarFile, member: tarfile.TarInfo, target: Pat
             raise BuildError(f"The build context holds the link '{member.name}', which leads out of it.")
         path.symlink_to(member.linkname)
     elif member.islnk():
-        copy(place(target, absolute(member.linkname, "/")), path)
+        copy(within(target, absolute(member.linkname, "/")), path)
     elif member.isreg():
         content = packed.extractfile(member)
         assert content is not None
@@ -91,18 +91,34 @@ def place(root: Path, path: str) -> Path:
     if not parts:
         return root
     # The root itself as given, so that places below it can be told by it.
-    inside = os.path.relpath(root.joinpath(*parts[:-1]).resolve(), root.resolve())
+    inside = os.path.relpath(_resolved(root.joinpath(*parts[:-1]), path), root.resolve())
     if inside == ".." or inside.startswith("../"):
         raise BuildError(f"The path {path} leads out of the image by a link.")
     return root / inside / parts[-1]
+
+
+def within(root: Path, path: str) -> Path:
+    """`place` for what is read and written there, which follows the path's last link too. Raises BuildError."""
+    found = place(root, path)
+    if not _resolved(found, path).is_relative_to(root.resolve()):
+        raise BuildError(f"The path {path} leads out of the image by a link.")
+    return found
+
+
+def _resolved(found: Path, path: str) -> Path:
+    try:
+        return found.resolve()
+    except (OSError, RuntimeError):  # which of the two depends on the Python
+        raise BuildError(f"The path {path} leads over links that go in a circle.") from None
 
 
 def check_links(root: Path) -> None:
     """Raises BuildError for a link that leads out of the tree."""
     base = root.resolve()
     for path in walk(root):
-        if path.is_symlink() and not path.resolve().is_relative_to(base):
-            raise BuildError(f"/{path.relative_to(root)} is a link that leads out of the image.")
+        shown = f"/{path.relative_to(root)}"
+        if path.is_symlink() and not _resolved(path, shown).is_relative_to(base):
+            raise BuildError(f"{shown} is a link that leads out of the image.")
 
 
 def walk(root: Path, skip: frozenset[str] = frozenset()) -> Iterator[Path]:
@@ -148,7 +164,7 @@ def _replace(source: Path, target: Path) -> None:
 def matching(root: Path, pattern: str) -> list[Path]:
     """Where the paths that an absolute pattern stands for lie, sorted. Raises BuildError."""
     found = sorted(path.relative_to(root).as_posix() for path in root.glob(pattern.lstrip("/")))
-    return [place(root, f"/{name}") for name in found]
+    return [within(root, f"/{name}") for name in found]
 
 
 def link(source: Path, target: Path) -> None:

@@ -6,16 +6,19 @@ Nothing is put on disk before a step has to be run: while the layers are known, 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
 import re
 import shutil
 import signal
+import tomllib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from prime_core.uv import uv_command, uv_environment
+from prime_hub.runner import processes
 from prime_hub.runner.building import trees
 from prime_hub.runner.building.installs import Install
 from prime_hub.runner.building.interpreters import Interpreter
@@ -24,7 +27,8 @@ from prime_hub.runner.children import Children
 from prime_hub.runner.output import PipeReader
 from prime_hub.runner.runtimes.base import BuildError, BuildLog
 
-BUILD_MARK = "PRIME_BUILD_DIR"
+BUILD_MARK = "PRIME_BUILD_DIR"  # whose builds: the folder of all of them
+ONE_BUILD_MARK = "PRIME_BUILD_ID"
 LAYER_FORMAT = "1"
 LOCK_FILE = "uv.lock"
 # What uv needs of this program's environment; everything else may be a secret and stays here.
@@ -42,19 +46,25 @@ RunUv = Callable[[list[str], Path, dict[str, str], Path], Awaitable[int]]
 
 
 class UvRunner:
-    """Runs uv for one build, its output going to the build's log; a cancelled build takes uv's whole group along."""
+    """Runs uv for the one build in `folder`, its output going to the build's log; a cancelled build takes uv's whole
+    group along.
+    """
 
-    def __init__(self, children: Children, log: BuildLog, mark: str) -> None:
+    def __init__(self, children: Children, log: BuildLog, folder: Path) -> None:
         self._children = children
         self._log = log
-        self._mark = mark
+        self._marks = {BUILD_MARK: str(folder.parent), ONE_BUILD_MARK: folder.name}
         self.last_error = ""
+
+    async def end(self) -> None:
+        """Kill what the build left running: what is installed may have started anything."""
+        await processes.kill_marked(ONE_BUILD_MARK, self._marks[ONE_BUILD_MARK])
 
     async def __call__(self, arguments: list[str], cwd: Path, image_env: dict[str, str], venv: Path) -> int:
         """uv's exit code. `venv` is where a project's packages go. Raises OSError."""
         env = {name: value for name, value in os.environ.items() if _PASSED.fullmatch(name)}
         env |= {name: value for name, value in image_env.items() if not _KEPT_OUT.fullmatch(name)}
-        env = uv_environment(env) | {BUILD_MARK: self._mark, "UV_PROJECT_ENVIRONMENT": str(venv)}
+        env = uv_environment(env) | {**self._marks, "UV_PROJECT_ENVIRONMENT": str(venv)}
         read_end, write_end = os.pipe()
         try:
             child = self._children.spawn(
@@ -190,6 +200,7 @@ class Venv:
         for path in step.inputs:
             name = str(path.relative_to(root)) if path.is_relative_to(root) else path.name
             parts += [name, trees.digest(path) if path.exists() else ""]
+        parts += _settings(step.cwd or root, root)
         parts += [
             f"{name}={env[name]}" for name in sorted(env) if re.match(r"UV_|SETUPTOOLS_|CFLAGS|CXXFLAGS|LDFLAGS", name)
         ]
@@ -200,6 +211,21 @@ class Venv:
         other = Venv(path, self.interpreter, self._layers, self._run, self._log, fresh=self._fresh)
         other.key = self.key
         return other
+
+
+def _settings(cwd: Path, root: Path) -> list[str]:
+    """What uv finds in the image about where packages come from: `uv.toml` and `[tool.uv]`, in this folder or above."""
+    found = []
+    for folder in [cwd, *cwd.parents] if cwd.is_relative_to(root) else []:
+        for file in (folder / "uv.toml", folder / "pyproject.toml"):
+            with contextlib.suppress(OSError, ValueError):
+                content = tomllib.loads(file.read_text(encoding="utf-8"))
+                own = content if file.name == "uv.toml" else content.get("tool", {}).get("uv")
+                if own:
+                    found.append(f"{file.relative_to(root)}={json.dumps(own, sort_keys=True, default=str)}")
+        if folder == root:
+            break
+    return found
 
 
 def _moved(path: Path, root: Path, scratch: Path) -> Path:

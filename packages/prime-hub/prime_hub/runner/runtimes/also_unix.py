@@ -1,12 +1,15 @@
 """Runs uvicorn as its own command does, and lets it listen on a unix socket beside its TCP port.
 
 `python also_unix.py FOLDER [-m] [uvicorn's arguments]` makes FOLDER/PORT.sock; with `-m` as `python -m uvicorn`, which
-finds modules in the working folder too. An image's interpreter runs this file, of whatever version and with whatever
+finds modules in the working folder too. With `box` for FOLDER it takes over the listening socket that it was started
+with: PRIME_BOX_LISTENER is `PORT:DESCRIPTOR:CONTROL`, and the end of CONTROL says that it did. An image's interpreter runs this file, of whatever version and with whatever
 uvicorn, so it imports nothing else and leaves uvicorn as it is where in doubt.
 """
 
 import asyncio
 import contextlib
+import os
+import socket
 import sys
 from pathlib import Path
 
@@ -17,10 +20,11 @@ CLIENT = ("127.0.0.1", 0)
 def listen_also_in(folder, server_class):
     """From now on, servers of that uvicorn class listen in `folder` too."""
     startup = server_class.startup
+    inherited = _inherited() if folder == "box" else None
 
     async def start_both(self, sockets=None):
         path = _path(folder, self.config) if sockets is None else None
-        if path is None:
+        if path is None or (inherited is not None and self.config.port != inherited[0]):
             await startup(self, sockets=sockets)
             return
         unix = []
@@ -36,7 +40,12 @@ def listen_also_in(folder, server_class):
                 self.config.loaded_app = _with_addresses(self.config.loaded_app, address)
                 with contextlib.suppress(OSError):
                     backlog = self.config.backlog
-                    unix.append(await loop.create_unix_server(protocol_factory, path, backlog=backlog))
+                    if inherited is None:
+                        unix.append(await loop.create_unix_server(protocol_factory, path, backlog=backlog))
+                    else:
+                        listener = socket.socket(fileno=os.dup(inherited[1]))
+                        unix.append(await loop.create_unix_server(protocol_factory, sock=listener, backlog=backlog))
+                        os.close(inherited[2])
             return server
 
         loop.create_server = create_both
@@ -57,6 +66,15 @@ def _path(folder, config):
     except AttributeError:
         return None
     return str(Path(folder) / f"{config.port}.sock") if alone and named else None
+
+
+def _inherited():
+    """(port, its listening socket, what tells that it was taken over); none of the three for nobody else."""
+    numbers = [int(number) for number in os.environ.pop("PRIME_BOX_LISTENER", "0:0:0").split(":")]
+    for number in numbers[1:]:
+        if number > 2:
+            os.set_inheritable(number, False)
+    return numbers
 
 
 def _with_addresses(app, address):

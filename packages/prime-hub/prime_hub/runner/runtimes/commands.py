@@ -12,7 +12,11 @@ from prime_hub.runner.runtimes.base import StartError
 from prime_hub.runner.runtimes.paths import PathMap
 
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "zsh"})
-_SHELL_SYNTAX = re.compile(r"[;&|<>()$`*?{}~\n#!]|^\s*\w+=|^\s*(?:exec|cd|export)\s")
+# What only a shell understands: its signs, a variable before the program, its own words in the program's place.
+_SHELL_SYNTAX = re.compile(
+    r"[;&|<>()$`*?{}~\n#!]|^\s*\w+=|^\s*(?:\.|:|case|cd|eval|exec|exit|export|for|if|readonly|return|set|shift|source|times"
+    r"|trap|ulimit|umask|unset|until|wait|while)(?:\s|$)"
+)
 _ALL_INTERFACES = re.compile(r"(?<![\d.])0\.0\.0\.0(?![\d.])|\[::\](?=[:\s\"']|$)")
 _LOOPBACK = "127.0.0.1"
 # Ways to name a port: an option, an address to bind, the PORT variable and its default.
@@ -65,19 +69,25 @@ def plan(
     return Start(argv, variables, ports, change.host_rewritten, fixed)
 
 
-def _taken_apart(command: str | list[str]) -> tuple[list[str], str | None, list[str]]:
-    """(words, None, []) for a plain program, (shell and its options, script, its arguments) for a script."""
+def as_words(command: str | list[str]) -> list[str]:
+    """A start command as the words of a program; a line that needs a shell as those of one. Raises StartError."""
     if isinstance(command, str):
         try:
             words = shlex.split(command)
         except ValueError:
             raise StartError(f"The quotes of the start command do not close: {command}") from None
         if script_at(words) is None and _SHELL_SYNTAX.search(command):
-            return ["/bin/sh", "-c"], command, []
+            return ["/bin/sh", "-c", command]
     else:
         words = list(command)
     if not words:
         raise StartError("The start command is empty.")
+    return words
+
+
+def _taken_apart(command: str | list[str]) -> tuple[list[str], str | None, list[str]]:
+    """(words, None, []) for a plain program, (shell and its options, script, its arguments) for a script."""
+    words = as_words(command)
     at = script_at(words)
     if at is None:
         return words, None, []

@@ -14,6 +14,7 @@ import re
 import shlex
 import shutil
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from prime_hub.runner.runtimes.commands import script_at
@@ -72,10 +73,12 @@ class SocketFolders:
             self._folder.rmdir()
 
 
-def listening_also(argv: list[str], venv: Path, folder: Path) -> list[str] | None:
-    """A start command for this host whose uvicorn makes `FOLDER/PORT.sock` beside its port; None where it runs none.
+def listening_also(
+    argv: list[str], venv: Path, folder: Path | str, *, launcher: str = str(LAUNCHER), seen_at: Sequence[str] = ()
+) -> list[str] | None:
+    """A start command whose uvicorn makes `FOLDER/PORT.sock` beside its port; None where it runs none.
 
-    uvicorn counts only as the image's own, in `venv`.
+    uvicorn counts only as the image's own, in `venv`, which the command sees there, or at the paths `seen_at`.
     """
     at = script_at(argv)
     text = shlex.join(argv) if at is None else argv[at]
@@ -85,10 +88,10 @@ def listening_also(argv: list[str], venv: Path, folder: Path) -> list[str] | Non
     match = found[0]
     if at is None and match.start() != 0:
         return None
-    interpreter = _interpreter(match, venv)
+    interpreter = _interpreter(match, venv, seen_at or (str(venv),))
     if interpreter is None:
         return None
-    program = [interpreter, *(match["options"] or "").split(), str(LAUNCHER), str(folder)]
+    program = [interpreter, *(match["options"] or "").split(), launcher, str(folder)]
     program += ["-m"] if match["python"] else []
     if at is not None:
         changed = text[: match.end("ahead")] + shlex.join(program) + text[match.end() :]
@@ -98,12 +101,13 @@ def listening_also(argv: list[str], venv: Path, folder: Path) -> list[str] | Non
     return [*argv[:before], *program, *argv[matched:]]
 
 
-def _interpreter(match: re.Match[str], venv: Path) -> str | None:
+def _interpreter(match: re.Match[str], venv: Path, seen_at: Sequence[str]) -> str | None:
     """The word for the Python that has that uvicorn."""
     named = match["python"] or match["program"]
-    own = venv / "bin" / Path(named).name
-    if not (venv / "bin" / "uvicorn").exists() or not own.exists():
+    if not (venv / "bin" / "uvicorn").exists() or not (venv / "bin" / Path(named).name).exists():
         return None
     if match["uv"]:
         return "python" if "/" not in named else None
-    return str(own.with_name("python")) if "/" not in named or Path(named) == own else None
+    if "/" not in named:
+        return f"{seen_at[0]}/bin/python"
+    return str(Path(named).with_name("python")) if str(Path(named).parent.parent) in seen_at else None

@@ -35,8 +35,20 @@ class PathMap:
         """Where a path of the image lies, relative ones from its working directory. Raises BuildError for one that
         leads out by a link.
         """
-        path = trees.absolute(path, self._workdir)
+        path = self.absolute(path)
         return self._in_venv(path) or trees.place(self.root, path)
+
+    def absolute(self, path: str) -> str:
+        """A path of the image as an absolute one."""
+        return trees.absolute(path, self._workdir)
+
+    def holds(self, found: Path) -> bool:
+        """Whether a place on this host, links followed, is the sandbox's own or in the image's environment."""
+        return found.resolve().is_relative_to(self.root.resolve()) or found.is_relative_to(self._venv)
+
+    def of_the_image(self, path: str) -> bool:
+        """Whether a path lies in the virtual environment, which all sandboxes of the image have together."""
+        return self._in_venv(self.absolute(path)) is not None
 
     def _in_venv(self, path: str) -> Path | None:
         for venv in self._venv_paths:

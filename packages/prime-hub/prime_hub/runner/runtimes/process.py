@@ -8,84 +8,81 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import pwd
 import secrets
 import shutil
 import signal
-from collections.abc import AsyncIterable, Callable
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from prime_core.errors import PrimeError
-from prime_core.paths import cache_dir
 from prime_core.uv import uv_command
 from prime_hub.runner import machine, processes
 from prime_hub.runner.building import trees
-from prime_hub.runner.building.builder import VenvBuilder
-from prime_hub.runner.building.layers import Layers
-from prime_hub.runner.building.store import ImageStore, VenvImage
-from prime_hub.runner.building.venvs import BUILD_MARK
-from prime_hub.runner.children import Child, Children, signal_group, wait_gone
-from prime_hub.runner.output import Result, SandboxOutput, run_captured
+from prime_hub.runner.building.store import VenvImage
+from prime_hub.runner.children import Child, signal_group, wait_gone
+from prime_hub.runner.local_commands import LocalCommand, Pipes
+from prime_hub.runner.output import LogPart, SandboxOutput
 from prime_hub.runner.ports import LOOPBACK, NoFreePort, Ports, is_free
 from prime_hub.runner.runtimes.base import (
     BuildError,
-    BuildLog,
-    BuildRequest,
+    Command,
     ExecError,
-    FileMissing,
-    Image,
-    Listening,
-    Reached,
     RunningSandbox,
-    Runtime,
-    SandboxSpec,
+    Setup,
     StartError,
 )
-from prime_hub.runner.runtimes.commands import Start, plan
+from prime_hub.runner.runtimes.commands import Start, plan, script_at
+from prime_hub.runner.runtimes.host_files import HostFiles
 from prime_hub.runner.runtimes.local_sockets import SocketFolders, listening_also
 from prime_hub.runner.runtimes.paths import PathMap
+from prime_hub.runner.runtimes.values import (
+    CommandSpec,
+    Egress,
+    Exit,
+    Finding,
+    Listening,
+    Reached,
+    SandboxSpec,
+)
+from prime_hub.runner.runtimes.venv_images import VenvRuntime
 
 SANDBOX_MARK = "PRIME_SANDBOX_ID"
+COMMAND_MARK = "PRIME_COMMAND_ID"
+# A session leader that opens a terminal gets it as its own, which is what a shell needs for its job control.
+TAKE_TERMINAL = 'exec "$@" <>"$PRIME_TERMINAL" >&0 2>&0'
 
 
-class ProcessRuntime(Runtime):
+class ProcessRuntime(VenvRuntime):
     """Sandboxes as child processes; images as virtual environments under `folder`."""
 
     name = "process"
     isolating = False
 
-    def __init__(self, folder: Path, children: Children) -> None:
-        self.children = children
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
         self.ports = Ports()
-        self.sockets = SocketFolders(folder)
-        self._scratch = folder / "scratch"
-        self._store = ImageStore(folder / "images")
-        self._builder = VenvBuilder(self._scratch, self._store, Layers(cache_dir() / "layers"), children)
+        self.sockets = SocketFolders(setup.folder)
+
+    @classmethod
+    async def examine(cls, setup: Setup) -> list[Finding]:
+        found = sys.platform == "linux"
+        where = "Linux, where every process of a sandbox is found again" if found else sys.platform
+        fix = (
+            None if found else "A process that leaves its group may be left over; use Linux to have all of them ended."
+        )
+        return [Finding("system", found, where, fix, needed=False)]
 
     def not_enforced(self) -> list[str]:
         return [
             "the server can read and write what the user of this Hub can",
             "the server can reach the network and this machine's other servers",
-            "memory, processors, processes and disk are not limited",
+            "memory, processors, processes and disk are not limited; what is asked for is only recorded",
+            "where it may connect to is not restricted",
             "a server that binds all interfaces by itself, and not by its start command, is reachable from outside",
         ]
-
-    async def open(self) -> None:
-        await processes.kill_marked(BUILD_MARK, str(self._scratch))
-        await asyncio.to_thread(trees.remove, self._scratch)
-        await asyncio.to_thread(self._store.sweep)
-
-    async def build(self, request: BuildRequest, log: BuildLog) -> Image:
-        return await self._builder.build(request, log)
-
-    def image(self, digest: str) -> Image:
-        return self._store.get(digest).image
-
-    def images(self) -> list[Image]:
-        return [found.image for found in self._store.all()]
-
-    async def delete_image(self, digest: str) -> None:
-        await self._store.delete(digest)
 
     async def start(
         self, spec: SandboxSpec, folder: Path, progress: Callable[[dict[str, Any]], None]
@@ -136,6 +133,7 @@ class ProcessSandbox(RunningSandbox):
         self._output = SandboxOutput(folder)
         self._folder = folder
         self._paths = PathMap(image, folder / "root")
+        self._files = HostFiles(self._paths)
         self._child: Child | None = None
         self._pid: int | None = None
         self._start_token: str | None = None
@@ -159,6 +157,10 @@ class ProcessSandbox(RunningSandbox):
     @property
     def socket_folder(self) -> Path | None:
         return self._sockets
+
+    @property
+    def files(self) -> HostFiles:
+        return self._files
 
     def saved(self) -> dict[str, Any]:
         return {
@@ -270,12 +272,12 @@ class ProcessSandbox(RunningSandbox):
         self._output.attach()
         return True
 
-    async def wait(self) -> int | None:
+    async def wait(self) -> Exit:
         if self._child is not None:
-            return await self._child.wait()
+            return Exit(await self._child.wait())
         if self._pid is not None:
             await wait_gone(self._pid)
-        return None
+        return Exit()
 
     def _leads(self) -> bool:
         """Whether the main process still is ours to signal by its number."""
@@ -312,16 +314,44 @@ class ProcessSandbox(RunningSandbox):
         await asyncio.to_thread(trees.remove, self._folder / "root")
         self._output.remove()
 
-    async def execute(self, command: str, *, working_dir: str | None, env: dict[str, str], seconds: float) -> Result:
-        cwd = self._on_host(working_dir or self._image.image.config.workdir)
+    async def run(self, spec: CommandSpec) -> Command:
+        if spec.user is not None and spec.user not in _own_names():
+            raise ExecError(
+                f"The runtime process runs everything as the user of this Hub, so no command can run as '{spec.user}'."
+            )
+        cwd = self._on_host(spec.working_dir or self._image.image.config.workdir)
         if not cwd.is_dir():
-            raise ExecError(f"The folder {working_dir} does not exist in the sandbox.")
-        # Which ports a command uses is its own business; only paths are changed.
-        argv = [_shell(), "-c", self._paths.script(command)]
-        variables = {name: self._paths.value(value) for name, value in (self._variables() | env).items()}
-        return await run_captured(
-            self._runtime.children, argv, cwd=cwd, env=self._environment(variables), seconds=seconds
-        )
+            raise ExecError(f"The folder {spec.working_dir} does not exist in the sandbox.")
+        mark = secrets.token_hex(8)
+        variables = {name: self._paths.value(value) for name, value in (self._variables() | spec.env).items()}
+        env = {**self._environment(variables), COMMAND_MARK: mark}
+        argv = self._argv(spec.argv)
+        program = _find_program(argv[0], cwd, env["PATH"])
+        if program is None:
+            raise ExecError(f"There is no program '{argv[0]}' in the sandbox.")
+        pipes = Pipes.make(spec.stdin, spec.pty)
+        argv = [program, *argv[1:]]
+        if pipes.terminal >= 0:
+            env["PRIME_TERMINAL"] = os.ttyname(pipes.child[0])
+            argv = ["/bin/sh", "-c", TAKE_TERMINAL, "sh", *argv]
+        try:
+            stdin, stdout, stderr = pipes.child
+            child = self._runtime.children.spawn(argv, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr)
+        except BaseException:
+            pipes.close()
+            raise
+        finally:
+            pipes.close_child()
+        return LocalCommand(child, pipes, lambda: processes.kill_marked(COMMAND_MARK, mark))
+
+    def _argv(self, argv: tuple[str, ...]) -> list[str]:
+        """A command's words for this host; which ports it uses is its own business, only paths are changed."""
+        words = [_shell() if argv[0] == "/bin/bash" else self._paths.word(argv[0]), *argv[1:]]
+        at = script_at(list(argv))
+        if at is not None:
+            words[at] = self._paths.script(words[at])
+            return words[: at + 1] + [self._paths.word(word) for word in words[at + 1 :]]
+        return [words[0], *(self._paths.word(word) for word in words[1:])]
 
     def _on_host(self, path: str) -> Path:
         try:
@@ -329,37 +359,9 @@ class ProcessSandbox(RunningSandbox):
         except BuildError:
             raise ExecError(f"The path {path} leads out of the sandbox by a link.") from None
 
-    async def write_file(self, path: str, content: AsyncIterable[bytes]) -> int:
-        target = self._on_host(path)
-        if target.is_dir():
-            raise ExecError(f"{path} is a folder; name the file in it.")
-        # One for each writer: two of the same file must not write into each other's.
-        scratch = target.with_name(f".{secrets.token_hex(8)}.part")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with scratch.open("wb") as file:
-                async for chunk in content:
-                    await asyncio.to_thread(file.write, chunk)
-                size = file.tell()
-            scratch.replace(target)
-        except (FileExistsError, NotADirectoryError, PermissionError) as error:
-            raise ExecError(f"{path} cannot be written: {error.strerror}.") from None
-        finally:
-            with contextlib.suppress(OSError):
-                scratch.unlink(missing_ok=True)
-        return size
-
-    def read_file(self, path: str) -> Path:
-        found = self._on_host(path)
-        if not found.is_file():
-            raise FileMissing(f"There is no file {path} in the sandbox.")
-        if not found.resolve().is_relative_to(self._paths.root.resolve()) and not found.is_relative_to(
-            self._image.venv
-        ):
-            raise FileMissing(f"The path {path} leads out of the sandbox by a link.")
-        return found
-
     async def expose(self, port: int) -> Reached:
+        if not 0 < port < 65536:
+            raise ExecError(f"There is no port {port}.")
         if port in self._ports:
             host_port = self._ports[port]
             socket = None if self._sockets is None else self._sockets / f"{host_port}.sock"
@@ -377,8 +379,17 @@ class ProcessSandbox(RunningSandbox):
     async def usage(self) -> machine.Usage:
         return await asyncio.to_thread(machine.usage, await self._members())
 
-    def logs(self, limit: int) -> bytes:
-        return self._output.log.tail(limit)
+    async def set_egress(self, egress: Egress) -> None:
+        raise ExecError(
+            "The runtime process does not restrict where a sandbox connects to; use a Hub with the runtime bubblewrap "
+            "or docker for that."
+        )
+
+    async def logs(self, limit: int) -> bytes:
+        return await asyncio.to_thread(self._output.log.tail, limit)
+
+    async def log_part(self, offset: int, limit: int, wait: float = 0.0) -> LogPart:
+        return await self._output.part(offset, limit, wait)
 
 
 def _shell() -> str:
@@ -393,6 +404,14 @@ def _find_program(name: str, cwd: Path, search_path: str) -> str | None:
     if found is None and name == "bash":
         return "/bin/sh"
     return found
+
+
+def _own_names() -> set[str]:
+    """What this program's user is called."""
+    names = {str(os.getuid())}
+    with contextlib.suppress(KeyError):
+        names.add(pwd.getpwuid(os.getuid()).pw_name)
+    return names
 
 
 def _shown(command: str | list[str]) -> str:
