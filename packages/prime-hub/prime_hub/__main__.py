@@ -1,16 +1,25 @@
-"""`python -m prime_hub`: serve a Hub, add an account, print the API's description."""
+"""`python -m prime_hub`: serve a Hub, add an account, examine the machine, print the API's description."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import importlib.util
 import json
+import os
 import sys
+from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from prime_core.paths import hub_data_dir
-from prime_hub.errors import Conflict, HubError
-from prime_hub.settings import Settings
+from prime_hub.errors import Conflict, HubError, Invalid
+from prime_hub.settings import GIB, Settings
+
+if TYPE_CHECKING:
+    from prime_hub.hub import Hub
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,17 +31,38 @@ def main(arguments: list[str] | None = None) -> int:
     serving.add_argument("--host", default="127.0.0.1", help="Address to listen on (default: %(default)s).")
     serving.add_argument("--port", type=_port, help="Default: the port of the last run, else 8377. 0: any free one.")
     serving.add_argument("--frontend-url", help="Address under which people's browsers reach this Hub.")
-    serving.add_argument("--runtime", help="How sandboxes run (default: the best this machine has).")
+    serving.add_argument(
+        "--sign-up",
+        choices=("open", "closed"),
+        default="closed",
+        help="Whether anybody may make an account on the Hub's pages (default: %(default)s).",
+    )
+    serving.add_argument(
+        "--upstream-index",
+        type=_web_address,
+        metavar="URL",
+        help="A package index (PEP 503) for names that an owner's own index does not have (default: none).",
+    )
+    _add_sandbox_options(serving)
 
     user = commands.add_parser("user", help="Manage accounts.").add_subparsers(dest="action", required=True)
     adding = user.add_parser("add", help="Make an account and print its token, which is shown only now.")
-    adding.add_argument("name")
+    setting = user.add_parser("password", help="Give an account a password; all its browsers are signed out.")
+    for one in (adding, setting):
+        one.add_argument("name")
+        one.add_argument("--password-stdin", action="store_true", help="Read the password from standard input.")
+
+    doctor = commands.add_parser("doctor", help="Say what this machine can run sandboxes with, and what is missing.")
+    doctor.add_argument("--json", action="store_true", help="Print it as JSON.")
+    _add_runtime_option(doctor)
 
     openapi = commands.add_parser("openapi", help="Print the API's description as JSON.")
-    for one in (serving, adding, openapi):
+    for one in (serving, adding, setting, openapi):
         one.add_argument("--data-dir", type=Path, help="Where the Hub keeps everything (default: ~/.prime/hub).")
 
     options = parser.parse_args(arguments)
+    if options.command == "doctor":
+        return _doctor(dict(options.runtime_option), options.json)
     data_dir = (options.data_dir or hub_data_dir()).expanduser().absolute()
     try:
         if options.command == "serve":
@@ -41,11 +71,16 @@ def main(arguments: list[str] | None = None) -> int:
             if options.runtime is not None:
                 _known_runtime(options.runtime)
             try:
-                serve(Settings(data_dir, options.host, options.port, options.frontend_url, options.runtime))
+                serve(_settings(data_dir, options))
             except ServeError as error:
                 return _say(str(error))
+        elif options.command == "user" and options.action == "password":
+            password = _password(options.password_stdin, options.name)
+            asyncio.run(_set_password(Settings(data_dir, database_url=_database_url()), options.name, password))
+            print(f"The password of {options.name} is set; its browsers are signed out.", flush=True)
         elif options.command == "user":
-            token = asyncio.run(_add_user(Settings(data_dir), options.name))
+            password = _password(True, options.name) if options.password_stdin else None
+            token = asyncio.run(_add_user(Settings(data_dir, database_url=_database_url()), options.name, password))
             print(token, flush=True)
             if sys.stderr.isatty():
                 print(
@@ -64,28 +99,204 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-async def _add_user(settings: Settings, name: str) -> str:
-    """On the data folder itself, so that it works with the Hub running or not."""
+def _add_runtime_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--runtime-option",
+        action="append",
+        default=[],
+        type=_pair,
+        metavar="NAME=VALUE",
+        help="An option of the runtime; may be repeated.",
+    )
+
+
+def _add_sandbox_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--runtime",
+        default=os.environ.get("PRIME_HUB_RUNTIME") or None,
+        help="How sandboxes run (default: PRIME_HUB_RUNTIME, else the best this machine has).",
+    )
+    _add_runtime_option(parser)
+    parser.add_argument(
+        "--allow-foreign-images",
+        action="store_true",
+        help="Also run other people's images and builds where the runtime does not isolate them.",
+    )
+    parser.add_argument(
+        "--warm-spares",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="Keep N started sandboxes ready for each image that was used lately (default: %(default)s).",
+    )
+    parser.add_argument(
+        "--fetch-from",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="A registry whose images accounts from elsewhere may have fetched; may be repeated.",
+    )
+    parser.add_argument("--registry", metavar="HOST/PATH", help="Push each built image to this OCI registry.")
+    parser.add_argument(
+        "--max-sandboxes", type=_some, metavar="N", help="How many sandboxes run at once; others wait in fair turn."
+    )
+    parser.add_argument("--account-sandboxes", type=_some, metavar="N", help="How many of one account run at once.")
+    parser.add_argument(
+        "--account-cpus", type=_amount, metavar="N", help="How many processors the sandboxes of one account have."
+    )
+    parser.add_argument(
+        "--account-memory-gb", type=_amount, metavar="GB", help="How much memory the sandboxes of one account have."
+    )
+    parser.add_argument("--account-builds", type=_some, metavar="N", help="How many builds of one account go on.")
+    parser.add_argument("--sandbox-cpus", type=_amount, metavar="N", help="The most processors for one sandbox.")
+    parser.add_argument("--sandbox-memory-gb", type=_amount, metavar="GB", help="The most memory for one sandbox.")
+    parser.add_argument("--sandbox-disk-gb", type=_amount, metavar="GB", help="The most that one sandbox may write.")
+
+
+def _settings(data_dir: Path, options: argparse.Namespace) -> Settings:
+    """The settings of `serve`; a limit of 0 is none."""
+    return Settings(
+        data_dir,
+        options.host,
+        options.port,
+        options.frontend_url,
+        database_url=_database_url(),
+        sign_up=options.sign_up == "open",
+        upstream_index=options.upstream_index,
+        runtime=options.runtime,
+        runtime_options=dict(options.runtime_option),
+        allow_foreign_images=options.allow_foreign_images,
+        registry=options.registry.strip("/") if options.registry else None,
+        fetch_registries=tuple(options.fetch_from),
+        max_sandbox_cpus=options.sandbox_cpus,
+        max_sandbox_memory_bytes=_bytes(options.sandbox_memory_gb),
+        max_sandbox_disk_bytes=_bytes(options.sandbox_disk_gb),
+        max_sandboxes=options.max_sandboxes,
+        account_sandboxes=options.account_sandboxes,
+        account_cpus=options.account_cpus,
+        account_memory_bytes=_bytes(options.account_memory_gb),
+        account_builds=options.account_builds,
+        warm_spares=options.warm_spares,
+    )
+
+
+def _bytes(gib: float | None) -> int | None:
+    return None if gib is None else int(gib * GIB)
+
+
+def _doctor(options: dict[str, str], as_json: bool) -> int:
+    """Exit code 1 when nothing works here."""
+    from prime_hub.doctor import examine, shown
+
+    report = asyncio.run(examine(options))
+    print(json.dumps(report, indent=2) if as_json else shown(report))
+    return 0 if report["chosen"] else 1
+
+
+async def _add_user(settings: Settings, name: str, password: str | None) -> str:
+    from prime_hub.services.passwords import checked_password
+
+    if password is not None:
+        checked_password(password, name)
+    async with _opened(settings) as hub:
+        account = await hub.accounts.create(name, local=True)
+        if password is not None:
+            await hub.signing_in.set(account, password)
+        token, _ = await hub.tokens.create(account, "first token")
+        return token
+
+
+async def _set_password(settings: Settings, name: str, password: str) -> None:
+    async with _opened(settings) as hub:
+        await hub.signing_in.set(await hub.accounts.user(name), password)
+
+
+@contextlib.asynccontextmanager
+async def _opened(settings: Settings) -> AsyncGenerator[Hub]:
+    """The data folder itself, so that it works with the Hub running or not."""
     from prime_hub.db.migrate import SchemaTooNew
     from prime_hub.hub import Hub
 
     hub = Hub(settings)
     try:
         await hub.open()
-        return await hub.accounts.create(name)
+        yield hub
     except SchemaTooNew as error:
         raise Conflict(str(error)) from error
     finally:
         await hub.close()
 
 
+def _password(from_stdin: bool, name: str) -> str:
+    """A password from standard input, or typed twice at a terminal without being shown."""
+    if from_stdin or not sys.stdin.isatty():
+        if not from_stdin:
+            raise Invalid("There is no terminal to type a password at; give it with --password-stdin.")
+        return sys.stdin.readline().rstrip("\r\n")
+    import getpass
+
+    password = getpass.getpass(f"New password for {name}: ")
+    if getpass.getpass("Once more: ") != password:
+        raise Invalid("The two passwords are not the same; nothing was changed.")
+    return password
+
+
 def _known_runtime(name: str) -> None:
     """Raises HubError for a runtime that this program does not have."""
-    from prime_hub.errors import Invalid
-    from prime_hub.runner.server import RUNTIMES
+    from prime_hub.runner.runtimes.choice import names
 
-    if name not in RUNTIMES:
-        raise Invalid(f"There is no runtime '{name}'; this Hub has {', '.join(RUNTIMES)}.")
+    if name not in names():
+        raise Invalid(f"There is no runtime '{name}'; this Hub has {', '.join(names())}.")
+
+
+def _web_address(text: str) -> str:
+    """An http(s) address without credentials, query or a slash at its end."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.query:
+        raise argparse.ArgumentTypeError(
+            "not an http(s) address without credentials, like https://index.example/simple"
+        )
+    return text.rstrip("/")
+
+
+def _database_url() -> str | None:
+    """PRIME_HUB_DATABASE_URL, for it may hold a password: a Postgres database instead of a file. Raises Invalid."""
+    given = os.environ.get("PRIME_HUB_DATABASE_URL", "").strip()
+    if not given:
+        return None
+    scheme, separator, rest = given.partition("://")
+    if scheme not in ("postgres", "postgresql", "postgresql+asyncpg") or not separator:
+        raise Invalid("PRIME_HUB_DATABASE_URL must be an address like postgresql://USER:PASSWORD@HOST/DATABASE.")
+    if importlib.util.find_spec("asyncpg") is None:
+        raise Invalid("A Hub on Postgres needs the package asyncpg; install prime-hub[postgres].")
+    return f"postgresql+asyncpg://{rest}"
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"'{text}' is not an option; use NAME=VALUE")
+    return name, value
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) > 1_000_000:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number; use a whole one, 0 or more")
+    return int(text)
+
+
+def _some(text: str) -> int | None:
+    return _count(text) or None
+
+
+def _amount(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e6:
+        raise argparse.ArgumentTypeError(f"'{text}' is not an amount; use a number, 0 for no limit")
+    return value or None
 
 
 def _port(text: str) -> int:

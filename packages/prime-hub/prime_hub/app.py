@@ -8,10 +8,36 @@ from contextlib import asynccontextmanager
 from fastapi import APIRouter, FastAPI
 
 from prime_hub import __version__
-from prime_hub.api import environments, gateway, images, index, publishing, sandboxes, system, users
+from prime_hub.api import (
+    auth_challenge,
+    connect_rpc,
+    environments,
+    gateway,
+    gateway_commands,
+    gateway_files,
+    images,
+    index,
+    managing,
+    port_sockets,
+    ports,
+    publishing,
+    sandbox_batches,
+    sandbox_network,
+    sandbox_unsupported,
+    sandboxes,
+    secrets,
+    system,
+    teams,
+    tokens,
+    users,
+)
 from prime_hub.hub import Hub
 from prime_hub.settings import Settings
-from prime_hub.web import pages
+from prime_hub.web import account as account_pages
+from prime_hub.web import pages, signing
+from prime_hub.web import settings as settings_pages
+from prime_hub.web import teams as team_pages
+from prime_hub.web import tokens as token_pages
 from prime_hub.web.errors import install_error_handlers
 from prime_hub.web.middleware import AccessLog, BodyLimit, SecurityHeaders
 
@@ -48,5 +74,24 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _routers() -> list[APIRouter]:
     """In the order in which addresses are tried: the index's `/{owner}/simple/` after everything with a fixed start."""
-    modules = [system, users, environments, sandboxes, gateway, pages]
-    return [images.uploads, images.router, publishing.router, *(module.router for module in modules), index.router]
+    modules = [
+        *(
+            system,
+            users,
+            teams,
+            tokens,
+            auth_challenge,
+            environments,
+            managing,
+            sandbox_batches,
+            sandbox_unsupported,
+            sandbox_network,
+            sandboxes,
+        ),
+        *(gateway, gateway_commands, gateway_files, connect_rpc, ports, port_sockets, pages),
+        *(signing, account_pages, token_pages, team_pages, settings_pages),
+    ]
+    first = [images.uploads, images.router, publishing.router]
+    # After `managing`: an environment may be called "secrets", and `DELETE /OWNER/secrets/star` is about a star.
+    last = [secrets.of_environments, secrets.of_accounts, index.router]
+    return [*first, *(module.router for module in modules), *last]

@@ -3,12 +3,20 @@
     HubError
     ├── BadRequest 400   ├── Unauthorized 401   ├── Forbidden 403   ├── NotFound 404
     ├── RequestTimeout 408 ├── Conflict 409   ├── Gone 410           ├── TooLarge 413    ├── Invalid 422
-    ├── BadGateway 502   ├── Unavailable 503    └── StorageFull 507
+    ├── TooMany 429      ├── BadGateway 502   ├── Unavailable 503   └── StorageFull 507
 
 Services raise these; the web layer turns one into `{"detail": "<one line>"}` or an error page.
 """
 
 from __future__ import annotations
+
+
+def one_line(text: str) -> str:
+    """A text on one line, also where it says again what somebody sent."""
+    if text.isprintable():
+        return text
+    signs = (" " if sign in "\r\n\t" else sign for sign in text)
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in signs)
 
 
 class HubError(Exception):
@@ -21,7 +29,7 @@ class HubError(Exception):
 
     def __init__(self, detail: str, *, code: str | None = None) -> None:
         super().__init__(detail)
-        self.detail = detail
+        self.detail = one_line(detail)
         self.code = code
 
     def body(self) -> dict[str, str]:
@@ -81,6 +89,12 @@ class Invalid(HubError):
     """Well-formed, and wrong."""
 
     status = 422
+
+
+class TooMany(HubError):
+    """Tried too often; later it may be tried again."""
+
+    status = 429
 
 
 class BadGateway(HubError):

@@ -11,17 +11,39 @@ from prime_hub.services.accounts import Accounts
 from prime_hub.services.blobs import BlobStore
 from prime_hub.services.builds import Builder
 from prime_hub.services.catalogue import Catalogue
+from prime_hub.services.challenges import Challenges
 from prime_hub.services.cleaning import Cleaning
 from prime_hub.services.distributions import Distributions
+from prime_hub.services.forking import Forking
+from prime_hub.services.given import Giving
+from prime_hub.services.image_changes import ImageChanges
 from prime_hub.services.images import Images
 from prime_hub.services.jobs import Jobs
 from prime_hub.services.keys import Signer, load_secret_key
+from prime_hub.services.logs import Logs
+from prime_hub.services.managing import Managing
+from prime_hub.services.packages import Packages
+from prime_hub.services.ports import Ports
+from prime_hub.services.pruning import Pruning
 from prime_hub.services.publishing import Publishing
+from prime_hub.services.queue import Queue
 from prime_hub.services.runner import Runner
 from prime_hub.services.sandbox_io import SandboxIO
 from prime_hub.services.sandboxes import Sandboxes
+from prime_hub.services.secrets import Secrets
+from prime_hub.services.sessions import Sessions
 from prime_hub.services.signals import Signals
+from prime_hub.services.signing_in import SigningIn
+from prime_hub.services.spares import Spares
+from prime_hub.services.stars import Stars
+from prime_hub.services.starting import Starter
+from prime_hub.services.statuses import Statuses
 from prime_hub.services.sweep import Sweep
+from prime_hub.services.teams import Teams
+from prime_hub.services.tokens import Tokens
+from prime_hub.services.transfers import Transfers
+from prime_hub.services.variables import Variables
+from prime_hub.services.vault import Vault
 from prime_hub.settings import Settings
 
 
@@ -35,20 +57,55 @@ class Hub:
         self.closing = asyncio.Event()
         self.database = Database(settings.database)
         self.blobs = BlobStore(settings.blobs_dir)
-        self.signer = Signer(load_secret_key(settings.secret_key_file))
+        key = load_secret_key(settings.secret_key_file)
+        self.signer = Signer(key)
+        vault = Vault(key)
         self.accounts = Accounts(settings, self.database)
+        self.tokens = Tokens(self.database)
+        self.tokens.on_revoke.append(self.accounts.ensure_owner)
+        self.sessions = Sessions(self.database)
+        self.signing_in = SigningIn(settings, self.accounts, self.sessions)
+        self.challenges = Challenges(self.database)
+        self.teams = Teams(self.database)
         self.catalogue = Catalogue(self.database, self.blobs)
+        self.packages = Packages(self.database, self.blobs)
         self.publishing = Publishing(settings, self.database, self.blobs)
+        self.managing = Managing(self.database, self.blobs)
+        self.transfers = Transfers(self.database)
+        self.forking = Forking(self.database, self.catalogue)
+        self.stars = Stars(self.database, self.catalogue)
+        self.secrets = Secrets(self.database, vault)
+        self.variables = Variables(self.database)
+        self.giving = Giving(self.database, vault)
         self.distributions = Distributions(served_wheels_dir())
         self.runner = Runner(settings)
         self.signals = Signals(self.closing)
         self.jobs = Jobs(self.database)
         self.images = Images(settings, self.database, self.blobs, self.jobs, self.signals, self.runner)
-        self.builder = Builder(self.database, self.blobs, self.jobs, self.signals, self.runner)
-        self.sandboxes = Sandboxes(settings, self.database, self.images, self.signals, self.runner)
+        self.builder = Builder(settings, self.database, self.blobs, self.jobs, self.signals, self.runner, self.images)
+        self.queue = Queue(settings, self.database)
+        self.starter = Starter(self.database, self.signals, self.runner, self.queue, self.giving)
+        self.spares = Spares(settings, self.runner)
+        self.sandboxes = Sandboxes(
+            settings,
+            self.database,
+            self.images,
+            self.signals,
+            self.runner,
+            self.queue,
+            self.starter,
+            self.spares,
+            self.giving,
+        )
+        self.builder.on_end.append(self.starter.fetched)
+        self.image_changes = ImageChanges(self.database, self.blobs, self.runner, self.images, self.spares)
         self.sandbox_io = SandboxIO(settings, self.database, self.sandboxes, self.runner)
-        self.sweep = Sweep(self.database, self.sandboxes, self.runner)
+        self.logs = Logs(self.sandboxes, self.signals, self.runner)
+        self.statuses = Statuses(self.database, self.sandboxes, self.signals)
+        self.ports = Ports(self.database, self.sandboxes, self.sandbox_io)
+        self.sweep = Sweep(self.database, self.runner, self.images, self.starter, self.spares)
         self.cleaning = Cleaning(self.database, self.blobs)
+        self.pruning = Pruning(settings, self.database, self.blobs, self.runner, self.spares)
 
     async def open(self) -> None:
         """Bring the database to the newest schema and make the local owner. Starts nothing in the background."""
@@ -59,22 +116,27 @@ class Hub:
     async def start(self) -> None:
         """Open, and begin the work in the background: the runner, the jobs, the sweeps."""
         await self.open()
-        self.sweep.start()
+        await self.sweep.start()
         self.runner.start()
+        self.spares.start()
         self.cleaning.start()
+        self.pruning.start()
         # One Hub holds an SQLite data folder for itself; on a shared database others may be at work.
         await self.jobs.start(alone=self.settings.database_url is None)
 
     async def stop(self) -> None:
         """End the work in the background and let go of the runner, whose sandboxes go on."""
         self.closing.set()
+        await self.pruning.stop()
         await self.cleaning.stop()
         await self.jobs.stop()
         await self.sweep.stop()
-        await self.sandboxes.stop()
+        await self.starter.stop()
+        await self.spares.stop()
         await self.runner.stop()
         await self.close()
 
     async def close(self) -> None:
-        """Close the database."""
+        """Close the database and what is open to servers in sandboxes."""
+        await self.ports.close()
         await self.database.close()

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 
 import uvicorn
 
-from prime_hub import address
+from prime_hub import address, reach
+from prime_hub.api.port_sockets import MAX_MESSAGE_BYTES
 from prime_hub.app import create_app
 from prime_hub.db.migrate import SchemaTooNew, migrate
 from prime_hub.db.session import Database
@@ -50,11 +51,13 @@ def serve(settings: Settings) -> None:
             log_config=None,
             access_log=False,
             lifespan="on",
-            ws="none",
+            ws="websockets-sansio",
+            ws_max_size=MAX_MESSAGE_BYTES,
+            ws_per_message_deflate=False,
             server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
-        server = _Server(config, app.state.hub, url)
+        server = _Server(config, app.state.hub, url, reach.words(host, port, settings))
         try:
             server.run(sockets=[listener])
         except SystemExit as ended:
@@ -78,16 +81,19 @@ async def _prepare(settings: Settings) -> None:
 class _Server(uvicorn.Server):
     """uvicorn, and what has to happen when it is up and when it ends."""
 
-    def __init__(self, config: uvicorn.Config, hub: Hub, url: str) -> None:
+    def __init__(self, config: uvicorn.Config, hub: Hub, url: str, reached: str) -> None:
         super().__init__(config)
         self._hub = hub
         self._url = url
+        self._reached = reached
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._hub.runner.on_change = self._write_address
         self._write_address()
         print(f"Hub {self._url} (data in {self._hub.settings.data_dir}); Ctrl-C stops it.", file=sys.stderr, flush=True)
+        if self._reached:
+            print(self._reached, file=sys.stderr, flush=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._hub.closing.set()  # requests that are being held answer now

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 MIB = 1024 * 1024
@@ -21,8 +22,26 @@ class Settings:
     """None: the port of the last run, else 8377, else the first free one after it. 0: any free port."""
     frontend_url: str | None = None
     """Where people's browsers find the Hub; None: the address of the request."""
+    sign_up: bool = False
+    """Whether anybody who reaches the Hub may make an account."""
     runtime: str | None = None
     """The runner's runtime; None lets the runner choose."""
+    runtime_options: Mapping[str, str] = field(default_factory=dict)
+    """Options of the runtime, by its own names."""
+    allow_foreign_images: bool = False
+    """Whether images of others, and builds of those who have no account of this machine, run where the runtime does not
+    isolate them, with all that the user of the Hub may do.
+    """
+    registry: str | None = None
+    """HOST[:PORT][/PATH]: where each built image is pushed to as PATH/OWNER/NAME:TAG; None: nowhere."""
+    fetch_registries: tuple[str, ...] = ()
+    """Hosts from which accounts that were not made on this machine may have images fetched: all that the engine has from
+    there, or may log in to, is theirs to run then.
+    """
+    upstream_index: str | None = None
+    """The package index, without a slash at its end, that an owner's index sends names on to which that owner does not
+    have; None: they are not there.
+    """
     database_url: str | None = None
     """None: the SQLite file in the data folder."""
     max_wheel_bytes: int = GIB
@@ -36,8 +55,30 @@ class Settings:
     upload_url_seconds: int = 3600
     gateway_token_seconds: int = 6 * 3600
     max_sandbox_seconds: int = 24 * 3600
+    max_sandbox_cpus: float | None = None
+    max_sandbox_memory_bytes: int | None = None
+    max_sandbox_disk_bytes: int | None = None
+    max_sandbox_pids: int | None = 1024
+    """What one sandbox may be given, and is given where its request says nothing; None: what the machine has."""
     idle_seconds: int = 3600
     """A sandbox of a client that renews no lease ends after so long without a connection, command or file."""
+    max_sandboxes: int | None = None
+    """How many sandboxes run at once; the others wait, each account in its turn. None: as many as are asked for."""
+    account_sandboxes: int | None = None
+    account_cpus: float | None = None
+    account_memory_bytes: int | None = None
+    """What the running sandboxes of one account may come to; beyond that they wait. None: no limit of its own."""
+    account_builds: int | None = None
+    """How many builds of one account go on at once."""
+    starts_at_once: int = 32
+    """How many sandboxes are given to the runner before they run, which starts as many at once as pays."""
+    builds_at_once: int = 4
+    warm_spares: int = 0
+    """How many started sandboxes are kept ready for each image that was used lately."""
+    spare_idle_seconds: float = 600.0
+    """How long spares of an image are kept after it was asked for last."""
+    keep_ended_seconds: float = 30 * 24 * 3600.0
+    """How long the records of sandboxes and builds that have ended are kept."""
 
     @property
     def database_file(self) -> Path:

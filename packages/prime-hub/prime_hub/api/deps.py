@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import ipaddress
 from collections.abc import AsyncIterator
 from typing import Annotated
@@ -15,6 +14,8 @@ from starlette.requests import ClientDisconnect
 from prime_hub.db.models import Account
 from prime_hub.errors import BadRequest, NotFound, Unauthorized
 from prime_hub.hub import Hub
+from prime_hub.services.scopes import require
+from prime_hub.services.tokens import Caller
 
 API = "/api/v1"
 
@@ -38,16 +39,31 @@ def _token(request: Request) -> str | None:
     if scheme.lower() == "basic":
         try:
             user, _, password = base64.b64decode(rest, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # no base64, or no text
             return None
         return password or user or None
     return None
 
 
-async def get_caller(request: Request, hub: HubDep) -> Account | None:
-    """Who asks; None without a token. Raises Unauthorized for a token that is not known, rather than serving less."""
+async def get_token(request: Request, hub: HubDep) -> Caller | None:
+    """Who asks, and by which token; None without one.
+
+    Raises Unauthorized for a token that is not known, rather than serving less, and Forbidden beyond its scopes.
+    """
     token = _token(request)
-    return None if token is None else await hub.accounts.by_token(token)
+    if token is None:
+        return None
+    caller = await hub.tokens.caller(token)
+    require(caller.token.scopes, request.method, request.url.path)
+    return caller
+
+
+TokenDep = Annotated[Caller | None, Depends(get_token)]
+
+
+async def get_caller(token: TokenDep) -> Account | None:
+    """Who asks; None when nobody in particular does."""
+    return None if token is None else token.account
 
 
 CallerDep = Annotated[Account | None, Depends(get_caller)]
@@ -98,6 +114,12 @@ async def body_chunks(request: Request) -> AsyncIterator[bytes]:
                 yield chunk
     except ClientDisconnect:
         raise BadRequest("The upload was cut off; run the command again.") from None
+
+
+def unchanged(request: Request, etag: str) -> bool:
+    """Whether the client says that it has what is under this ETag already."""
+    known = request.headers.get("if-none-match", "")
+    return any(one.strip().removeprefix("W/") in (etag, "*") for one in known.split(","))
 
 
 async def blob_response(hub: Hub, key: str | None, filename: str, media_type: str, sha256: str) -> FileResponse:

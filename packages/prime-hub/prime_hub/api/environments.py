@@ -6,10 +6,12 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse
+from pydantic import Field
 
+from prime_hub.api.asked import Asked
 from prime_hub.api.deps import API, CallerDep, HubDep, base_url, blob_response, frontend_url
 from prime_hub.db.models import Environment, Version
-from prime_hub.errors import Invalid
+from prime_hub.errors import Unauthorized
 from prime_hub.services.catalogue import Search
 
 router = APIRouter(prefix=f"{API}/environmentshub", tags=["environments"])
@@ -36,16 +38,42 @@ async def list_environments(
     starred_only: bool = False,
 ) -> dict[str, Any]:
     """One page of the catalogue."""
-    if starred_only:
-        raise Invalid("This Hub keeps no stars; list without --starred.")
+    if starred_only and caller is None:
+        raise Unauthorized("Stars are somebody's: not authenticated. Run 'prime login' first.")
     wanted = Search(
-        limit, offset, search, owner, visibility, tuple(tags or ()), sort_by, sort_order == "desc", mine_only
+        limit,
+        offset,
+        search,
+        owner,
+        visibility,
+        tuple(tags or ()),
+        sort_by,
+        sort_order == "desc",
+        mine_only,
+        starred_only,
     )
     rows, total = await hub.catalogue.find(caller, wanted)
-    return {"data": [_row(environment, version) for environment, version in rows], "total_count": total}
+    starred = await hub.stars.of(caller, [environment for environment, _ in rows])
+    return {
+        "data": [_row(environment, version, environment.id in starred) for environment, version in rows],
+        "total_count": total,
+    }
 
 
-def _row(environment: Environment, version: str) -> dict[str, Any]:
+class Lookup(Asked):
+    """An environment by its id."""
+
+    id: Annotated[str, Field(min_length=1, max_length=64)]
+
+
+@router.post("/lookup")
+async def lookup(body: Lookup, hub: HubDep, caller: CallerDep) -> dict[str, Any]:
+    """Whether there is an environment of that id, and what it is called."""
+    environment = await hub.catalogue.by_id(caller, body.id)
+    return {"data": {"id": environment.id, "owner": environment.owner.slug, "name": environment.name}}
+
+
+def _row(environment: Environment, version: str, starred: bool) -> dict[str, Any]:
     return {
         "id": environment.id,
         "name": environment.name,
@@ -54,6 +82,8 @@ def _row(environment: Environment, version: str) -> dict[str, Any]:
         "visibility": environment.visibility,
         "latest_version": version,
         "tags": environment.tags,
+        "stars": environment.stars,
+        "starred": starred,
         "created_at": environment.created_at,
         "updated_at": environment.updated_at,
     }
@@ -74,7 +104,10 @@ async def status(owner: str, name: str, hub: HubDep, caller: CallerDep) -> dict[
                 "semantic_version": version.version,
                 "content_hash": version.content_hash,
                 "created_at": version.finalized_at,
+                "yanked": version.yanked_at is not None,
             },
+            "stars": environment.stars,
+            "forked_from": await hub.forking.source_of(caller, environment),
         }
     }
 
@@ -90,6 +123,8 @@ async def versions(owner: str, name: str, hub: HubDep, caller: CallerDep) -> dic
             "created_at": version.finalized_at,
             "sha256": version.content_hash,
             "size": 1 + (version.wheel is not None),
+            "yanked": version.yanked_at is not None,
+            "yanked_reason": version.yanked_reason,
         }
         for version in await hub.catalogue.versions(environment)
     ]
@@ -106,7 +141,12 @@ async def detail(
     newest = found
     if found.id != environment.latest_version_id:
         newest = await hub.catalogue.version(environment, "latest")
-    return {"data": _detail(request, environment, found, newest)}
+    about = {
+        "stars": environment.stars,
+        "starred": environment.id in await hub.stars.of(caller, [environment]),
+        "forked_from": await hub.forking.source_of(caller, environment),
+    }
+    return {"data": {**_detail(request, environment, found, newest), **about}}
 
 
 def _detail(request: Request, environment: Environment, version: Version, newest: Version) -> dict[str, Any]:
@@ -127,6 +167,8 @@ def _detail(request: Request, environment: Environment, version: Version, newest
         "semantic_version": version.version,
         "content_hash": version.content_hash,
         "created_at": version.finalized_at,
+        "yanked": version.yanked_at is not None,
+        "yanked_reason": version.yanked_reason,
         "latest_version": {"semantic_version": newest.version, "content_hash": newest.content_hash},
         "metadata": details,
         "tags": details.get("tags") or [],
@@ -163,7 +205,8 @@ async def inspect(
     return {"data": await hub.catalogue.inspect(found, path, max_bytes)}
 
 
-@router.api_route("/{owner}/{name}/@{version}/package", methods=["GET", "HEAD"])
+@router.head("/{owner}/{name}/@{version}/package", include_in_schema=False)
+@router.get("/{owner}/{name}/@{version}/package")
 async def package(owner: str, name: str, version: str, hub: HubDep, caller: CallerDep) -> FileResponse:
     """The source archive, byte for byte as it was pushed."""
     environment = await hub.catalogue.environment(caller, owner, name)

@@ -1,92 +1,77 @@
-"""The inside of sandboxes, for whoever holds a sandbox's own token (sandboxes.md §2.2)."""
+"""The inside of sandboxes as the official clients reach it, for whoever holds its token (sandboxes.md §2.2)."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel, Field
-from starlette.datastructures import UploadFile
+from fastapi import APIRouter, Query
+from fastapi.responses import JSONResponse, Response
+from pydantic import Field
 
-from prime_hub.api.deps import HubDep
+from prime_hub.api.asked import Asked
+from prime_hub.api.gateway_files import FilePath
+from prime_hub.api.inside import PREFIX, InsideDep
+from prime_hub.api.multipart import FilePart
 from prime_hub.disconnects import while_connected
-from prime_hub.errors import Invalid, TooLarge, Unauthorized
+from prime_hub.errors import Conflict, Gone, TooLarge
 from prime_hub.services.sandbox_io import MAX_EXEC_SECONDS
+from prime_hub.streaming import Stream
 
-router = APIRouter(prefix="/gateway/{user_ns}/{sandbox_id}", tags=["gateway"])
-
-PIECE = 256 * 1024
-FilePath = Annotated[str, Query(min_length=1, max_length=4096)]
+router = APIRouter(prefix=PREFIX, tags=["gateway"])
 
 
-class ExecBody(BaseModel):
+class ExecBody(Asked):
     """A command for the sandbox's shell."""
 
     command: str
     working_dir: str | None = None
     env: dict[str, str] | None = None
     timeout: Annotated[float, Field(gt=0, le=MAX_EXEC_SECONDS)] = 300
-
-
-def _authorise(request: Request, sandbox_id: str) -> None:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    signer = request.app.state.hub.signer
-    if scheme.lower() != "bearer" or not signer.holds(f"gateway/{sandbox_id}", token.strip()):
-        raise Unauthorized("The sandbox's token is missing, wrong or has run out; ask for a new one.")
+    user: str | None = None
 
 
 @router.post("/exec")
-async def execute(sandbox_id: str, body: ExecBody, request: Request, hub: HubDep) -> dict[str, Any]:
+async def execute(box: InsideDep, body: ExecBody) -> dict[str, Any]:
     """Run a command to its end, or until the client goes away."""
-    _authorise(request, sandbox_id)
-    work = hub.sandbox_io.execute(sandbox_id, body.command, body.working_dir, body.env or {}, body.timeout)
-    return await while_connected(request, work)
+    work = box.hub.sandbox_io.execute(
+        box.sandbox_id, body.command, body.working_dir, body.env or {}, body.timeout, body.user
+    )
+    try:
+        return await while_connected(box.request, work)
+    except Gone as error:
+        # Official clients that run commands this way ask why a sandbox ended after this status, and not after a 410.
+        raise Conflict(error.detail, code=error.code) from None
 
 
 @router.post("/upload")
-async def upload(sandbox_id: str, path: FilePath, request: Request, hub: HubDep) -> dict[str, Any]:
+async def upload(box: InsideDep, path: FilePath) -> dict[str, Any]:
     """One file in, as the multipart field `file`."""
-    _authorise(request, sandbox_id)
-    async with request.form(max_files=1, max_fields=8) as form:
-        part = form.get("file")
-        if not isinstance(part, UploadFile):
-            raise Invalid("The upload needs one multipart field named 'file'.")
-        size = await hub.sandbox_io.write(sandbox_id, path, _pieces(part))
+    part = FilePart(box.request.headers.get("content-type", ""), box.body())
+    await part.open()
+    size = await box.hub.sandbox_io.write(box.sandbox_id, path, part.chunks())
     return {"success": True, "path": path, "size": size, "timestamp": datetime.now(UTC)}
 
 
-async def _pieces(part: UploadFile) -> AsyncIterator[bytes]:
-    while piece := await part.read(PIECE):
-        yield piece
-
-
 @router.get("/download")
-async def download(sandbox_id: str, path: FilePath, request: Request, hub: HubDep) -> Response:
+async def download(box: InsideDep, path: FilePath) -> Response:
     """One file out."""
-    _authorise(request, sandbox_id)
-    size, _, parts = await hub.sandbox_io.read(sandbox_id, path)
-    headers = {"Content-Length": str(size)}
-    return StreamingResponse(parts, media_type="application/octet-stream", headers=headers)
+    size, _, content = await box.hub.sandbox_io.read(box.sandbox_id, path)
+    return Stream(content, headers={"Content-Length": str(size)})
 
 
 @router.get("/read-file")
 async def read_file(
-    sandbox_id: str,
+    box: InsideDep,
     path: FilePath,
-    request: Request,
-    hub: HubDep,
     offset: int = 0,
     length: Annotated[int | None, Query(ge=0)] = None,
 ) -> Response:
     """A window of a file as text; a negative offset counts from the end."""
-    _authorise(request, sandbox_id)
-    limit = hub.settings.max_read_bytes
+    limit = box.hub.settings.max_read_bytes
     window = limit if length is None else min(length, limit)
-    size, start, parts = await hub.sandbox_io.read(sandbox_id, path, offset, window)
-    data = b"".join([part async for part in parts])
+    size, start, content = await box.hub.sandbox_io.read(box.sandbox_id, path, offset, window)
+    data = b"".join([part async for part in content])
     if length is None and start + len(data) < size:
         raise TooLarge(f"The file has {size} bytes; read it in windows of at most {limit}, or download it.")
     return JSONResponse(

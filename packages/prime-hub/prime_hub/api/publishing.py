@@ -6,8 +6,9 @@ import json
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, Field
+from pydantic import Field
 
+from prime_hub.api.asked import Asked
 from prime_hub.api.deps import API, AccountDep, HubDep, base_url, body_chunks
 from prime_hub.errors import Forbidden, Invalid
 from prime_hub.services.publishing import Upload
@@ -17,7 +18,7 @@ router = APIRouter(prefix=API, tags=["publishing"])
 MAX_METADATA_BYTES = 1024 * 1024
 
 
-class ResolveBody(BaseModel):
+class ResolveBody(Asked):
     """Which environment, and whose."""
 
     name: str
@@ -27,7 +28,7 @@ class ResolveBody(BaseModel):
     team_id: str | None = None
 
 
-class UploadBody(BaseModel):
+class UploadBody(Asked):
     """A file that is about to be sent."""
 
     content_hash: str
@@ -36,10 +37,9 @@ class UploadBody(BaseModel):
     size: int | None = None
     semantic_version: str | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
-    runtime_hint: str | None = None
-    wheel_id: str | None = None
+    runtime_hint: Literal["VERIFIERS_V0", "VERIFIERS_V1"] | None = None
 
-    def upload(self) -> Upload:
+    def upload(self, wheel_id: str | None = None) -> Upload:
         """The service's form of it."""
         details = dict(self.metadata)
         try:
@@ -54,8 +54,14 @@ class UploadBody(BaseModel):
         if self.runtime_hint:
             details["runtime_hint"] = self.runtime_hint
         return Upload(
-            self.content_hash, self.filename, self.sha256, self.semantic_version, self.size, details, self.wheel_id
+            self.content_hash, self.filename, self.sha256, self.semantic_version, self.size, details, wheel_id
         )
+
+
+class ArchiveBody(UploadBody):
+    """A source archive that is about to be sent. `wheel_id` is the wheel it goes with, the newest of its content without."""
+
+    wheel_id: str | None = None
 
 
 @router.post("/environmentshub/resolve")
@@ -67,11 +73,28 @@ async def resolve(body: ResolveBody, account: AccountDep, hub: HubDep) -> dict[s
         "data": {
             "id": environment.id,
             "name": environment.name,
-            "owner": {"name": account.slug},
+            "owner": {"name": environment.owner.slug},
             "visibility": environment.visibility,
             "created": created,
         }
     }
+
+
+class CheckBody(ResolveBody):
+    """A push that somebody means to make; without a number where that is still to be chosen."""
+
+    semantic_version: str | None = None
+
+
+@router.post("/environmentshub/check")
+async def check(body: CheckBody, account: AccountDep, hub: HubDep) -> dict[str, Any]:
+    """Whether a push could go on: our own command asks before it builds an image for nothing. Changes nothing."""
+    team = body.team_slug or body.team_id
+    owner, newest = await hub.publishing.check(
+        account, body.name, body.semantic_version, body.visibility, body.owner_slug, team
+    )
+    of_team = {"teamId": owner.team_id} if owner.team_id else {}
+    return {"data": {"owner": {"name": owner.slug, **of_team}, "newest_release": newest}}
 
 
 def _upload_url(request: Request, kind: str, slot: str) -> str:
@@ -99,10 +122,10 @@ async def finalize_wheel(environment_id: str, wheel_id: str, account: AccountDep
 
 @router.post("/environmentshub/{environment_id}/versions")
 async def prepare_version(
-    environment_id: str, body: UploadBody, request: Request, account: AccountDep, hub: HubDep
+    environment_id: str, body: ArchiveBody, request: Request, account: AccountDep, hub: HubDep
 ) -> dict[str, Any]:
     """Announce the source archive."""
-    slot = await hub.publishing.prepare_version(account, environment_id, body.upload())
+    slot = await hub.publishing.prepare_version(account, environment_id, body.upload(body.wheel_id))
     return {"data": {"version_id": slot.id, "upload_url": _upload_url(request, "archive", slot.id)}}
 
 

@@ -37,7 +37,8 @@ async def distributions(request: Request, hub: HubDep) -> dict[str, Any]:
     return {"distributions": rows}
 
 
-@router.api_route("/distributions/{filename}", methods=["GET", "HEAD"])
+@router.head("/distributions/{filename}", include_in_schema=False)
+@router.get("/distributions/{filename}")
 async def distribution(filename: str, hub: HubDep) -> FileResponse:
     """One of those wheels."""
     found = await asyncio.to_thread(hub.distributions.file, filename)

@@ -1,6 +1,6 @@
 """Every table of the Hub.
 
-An account is a user or (later) a team; environments, images and sandboxes belong to one. A version is visible when
+An account is a user or a team; environments, images and sandboxes belong to one. A version is visible when
 `finalized_at` is set, and its number is then taken for good.
 """
 
@@ -9,22 +9,51 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Boolean, ForeignKey, Index, Integer, String, Text, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy import JSON, BigInteger, Boolean, Float, ForeignKey, Index, Integer, String, Text, false
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from prime_hub.db.types import UTCDateTime, new_id, now
+from prime_hub.db.base import Base
+from prime_hub.db.people import Account, BrowserSession, Challenge, FormerSlug, Member, Token
+from prime_hub.db.published import (
+    CoreMetadata,
+    Environment,
+    EnvironmentTag,
+    Secret,
+    SecretLink,
+    Star,
+    UsedNumber,
+    Variable,
+    Version,
+    Wheel,
+)
+from prime_hub.db.types import new_id, now
 
-FINALIZED = text("finalized_at IS NOT NULL")
-
-
-class Base(DeclarativeBase):
-    """The mapping's root."""
-
-    type_annotation_map = {
-        datetime: UTCDateTime(),
-        dict[str, Any]: JSON(),
-        list[str]: JSON(),
-    }
+__all__ = [
+    "Account",
+    "Base",
+    "BrowserSession",
+    "Build",
+    "Challenge",
+    "CoreMetadata",
+    "Environment",
+    "EnvironmentTag",
+    "Exposure",
+    "FormerSlug",
+    "Image",
+    "ImageTag",
+    "Job",
+    "Member",
+    "Meta",
+    "Sandbox",
+    "Secret",
+    "SecretLink",
+    "Star",
+    "Token",
+    "UsedNumber",
+    "Variable",
+    "Version",
+    "Wheel",
+]
 
 
 class Meta(Base):
@@ -34,129 +63,6 @@ class Meta(Base):
 
     key: Mapped[str] = mapped_column(String(64), primary_key=True)
     value: Mapped[str] = mapped_column(Text)
-
-
-class Account(Base):
-    """A user (kind `user`) or a team (kind `team`)."""
-
-    __tablename__ = "accounts"
-
-    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
-    kind: Mapped[str] = mapped_column(String(8), default="user")
-    slug: Mapped[str] = mapped_column(String(64), unique=True)
-    name: Mapped[str] = mapped_column(String(200), default="")
-    email: Mapped[str | None] = mapped_column(String(320))
-    local: Mapped[bool] = mapped_column(Boolean, default=False)
-    """Made on this machine by its operator, so trusted to run code where the runtime does not isolate."""
-    created_at: Mapped[datetime] = mapped_column(default=now)
-
-
-class Token(Base):
-    """An API token. Only its hash is kept."""
-
-    __tablename__ = "tokens"
-
-    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
-    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"), index=True)
-    name: Mapped[str] = mapped_column(String(200))
-    hash: Mapped[str] = mapped_column(String(64), unique=True)
-    created_at: Mapped[datetime] = mapped_column(default=now)
-    last_used_at: Mapped[datetime | None]
-    revoked_at: Mapped[datetime | None]
-
-    account: Mapped[Account] = relationship(lazy="joined")
-
-
-class Environment(Base):
-    """A named environment of one account.
-
-    `latest_version_id` is null until a version is finalised; until then nobody sees the environment.
-    """
-
-    __tablename__ = "environments"
-    __table_args__ = (
-        Index("ux_environments_owner_name", "owner_id", "normalized_name", unique=True),
-        Index("ix_environments_updated", "updated_at"),
-    )
-
-    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
-    owner_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
-    name: Mapped[str] = mapped_column(String(128))
-    normalized_name: Mapped[str] = mapped_column(String(128))
-    visibility: Mapped[str] = mapped_column(String(8), default="PUBLIC")
-    description: Mapped[str] = mapped_column(Text, default="")
-    tags: Mapped[list[str]] = mapped_column(default=list)
-    latest_version_id: Mapped[str | None] = mapped_column(String(32))
-    created_at: Mapped[datetime] = mapped_column(default=now)
-    updated_at: Mapped[datetime] = mapped_column(default=now)
-
-    owner: Mapped[Account] = relationship(lazy="joined")
-
-
-class EnvironmentTag(Base):
-    """One tag of an environment's newest version, for search and facets."""
-
-    __tablename__ = "environment_tags"
-    __table_args__ = (Index("ix_environment_tags_tag", "tag"),)
-
-    environment_id: Mapped[str] = mapped_column(ForeignKey("environments.id"), primary_key=True)
-    tag: Mapped[str] = mapped_column(String(64), primary_key=True)
-
-
-class Wheel(Base):
-    """An uploaded wheel, one row for each (environment, content hash, sha256): two pushes never share an upload."""
-
-    __tablename__ = "wheels"
-    __table_args__ = (Index("ux_wheels_content", "environment_id", "content_hash", "sha256", unique=True),)
-
-    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
-    environment_id: Mapped[str] = mapped_column(ForeignKey("environments.id"))
-    content_hash: Mapped[str] = mapped_column(String(64))
-    filename: Mapped[str] = mapped_column(String(255))
-    sha256: Mapped[str] = mapped_column(String(64))
-    size: Mapped[int] = mapped_column(BigInteger)
-    version: Mapped[str] = mapped_column(String(64))
-    details: Mapped[dict[str, Any]] = mapped_column("metadata", default=dict)
-    blob: Mapped[str | None] = mapped_column(String(255))
-    created_at: Mapped[datetime] = mapped_column(default=now)
-    finalized_at: Mapped[datetime | None]
-
-
-class Version(Base):
-    """A version of an environment: source archive, wheel, README and metadata; immutable once finalised."""
-
-    __tablename__ = "versions"
-    __table_args__ = (
-        Index("ux_versions_content", "environment_id", "content_hash", "sha256", unique=True),
-        Index(
-            "ux_versions_number",
-            "environment_id",
-            "canonical",
-            unique=True,
-            sqlite_where=FINALIZED,
-            postgresql_where=FINALIZED,
-        ),
-    )
-
-    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
-    environment_id: Mapped[str] = mapped_column(ForeignKey("environments.id"))
-    version: Mapped[str] = mapped_column(String(64))
-    canonical: Mapped[str] = mapped_column(String(64))
-    """The number without its spelling: 0.1 and 0.1.0 are one version (PEP 440)."""
-    content_hash: Mapped[str] = mapped_column(String(64), index=True)
-    filename: Mapped[str] = mapped_column(String(255))
-    sha256: Mapped[str] = mapped_column(String(64))
-    size: Mapped[int] = mapped_column(BigInteger, default=0)
-    blob: Mapped[str | None] = mapped_column(String(255))
-    wheel_id: Mapped[str | None] = mapped_column(ForeignKey("wheels.id"))
-    details: Mapped[dict[str, Any]] = mapped_column("metadata", default=dict)
-    readme: Mapped[str | None] = mapped_column(Text)
-    image: Mapped[str | None] = mapped_column(String(255))
-    image_digest: Mapped[str | None] = mapped_column(String(80), index=True)
-    created_at: Mapped[datetime] = mapped_column(default=now)
-    finalized_at: Mapped[datetime | None]
-
-    wheel: Mapped[Wheel | None] = relationship(lazy="joined")
 
 
 class Job(Base):
@@ -180,16 +86,31 @@ class Job(Base):
 
 
 class Build(Base):
-    """One request to build an image."""
+    """One request for an image: built from a context, or fetched from a registry (`source`).
+
+    A fetched one is either named (`kind` copy) or there for the sandboxes that asked for it (`kind` fetch), which have
+    its digest and no name of it.
+    """
 
     __tablename__ = "builds"
-    __table_args__ = (Index("ix_builds_name", "owner_id", "name", "tag"),)
+    __table_args__ = (
+        Index("ix_builds_name", "owner_id", "name", "tag"),
+        Index("ix_builds_status", "status"),
+    )
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
     owner_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
+    user_id: Mapped[str] = mapped_column(String(32), nullable=True)
+    """Who asked for it: the owner, or a member of the team that is."""
     name: Mapped[str] = mapped_column(String(128))
     tag: Mapped[str] = mapped_column(String(128))
     visibility: Mapped[str] = mapped_column(String(8), default="PRIVATE")
+    sets_visibility: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
+    """Whether it was asked for; else a tag that is there keeps its own."""
+    kind: Mapped[str] = mapped_column(String(8), default="build", server_default="build")
+    """build | copy | fetch"""
+    source: Mapped[str | None] = mapped_column(String(512))
+    """The reference in a registry."""
     status: Mapped[str] = mapped_column(String(12), default="UPLOADING")
     """PENDING | UPLOADING | BUILDING | COMPLETED | FAILED | CANCELLED"""
     error: Mapped[str | None] = mapped_column(Text)
@@ -207,6 +128,8 @@ class Build(Base):
     image_id: Mapped[str | None] = mapped_column(ForeignKey("images.id"))
     log_blob: Mapped[str | None] = mapped_column(String(255))
     created_at: Mapped[datetime] = mapped_column(default=now)
+    admitted_at: Mapped[datetime | None]
+    """When its turn came: from then on it is a job."""
     started_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
 
@@ -218,13 +141,16 @@ class Image(Base):
     """A built image of one account on one host, by digest."""
 
     __tablename__ = "images"
-    __table_args__ = (Index("ux_images_digest", "owner_id", "digest", "runtime", "host", unique=True),)
+    __table_args__ = (Index("ux_images_digest", "owner_id", "digest", "kind", "host", unique=True),)
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
     owner_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
+    user_id: Mapped[str] = mapped_column(String(32), nullable=True)
+    """Who had it built first."""
     digest: Mapped[str] = mapped_column(String(80), index=True)
     recipe: Mapped[str | None] = mapped_column(String(64), index=True)
-    runtime: Mapped[str] = mapped_column(String(32))
+    kind: Mapped[str] = mapped_column(String(32))
+    """venv | oci: what runtimes can use it."""
     host: Mapped[str] = mapped_column(String(128))
     size: Mapped[int] = mapped_column(BigInteger, default=0)
     config: Mapped[dict[str, Any]] = mapped_column(default=dict)
@@ -241,6 +167,8 @@ class ImageTag(Base):
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
     owner_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
+    user_id: Mapped[str] = mapped_column(String(32), nullable=True)
+    """Who gave it first; in a team it is theirs to change, beside those who manage."""
     name: Mapped[str] = mapped_column(String(128))
     tag: Mapped[str] = mapped_column(String(128))
     image_id: Mapped[str] = mapped_column(ForeignKey("images.id"))
@@ -261,23 +189,33 @@ class Sandbox(Base):
 
     __tablename__ = "sandboxes"
     __table_args__ = (
-        Index("ux_sandboxes_idempotency", "owner_id", "idempotency_key", unique=True),
+        Index("ux_sandboxes_idempotency", "user_id", "owner_id", "idempotency_key", unique=True),
         Index("ix_sandboxes_owner", "owner_id", "created_at"),
         Index("ix_sandboxes_status", "status"),
     )
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
     owner_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
+    """Whose it is, and in whose quota: the user's own, or a team's."""
+    user_id: Mapped[str] = mapped_column(String(32), nullable=True)
+    """Who made it."""
     idempotency_key: Mapped[str | None] = mapped_column(String(200))
+    token_id: Mapped[str | None] = mapped_column(String(32), index=True)
+    """The API key that made it, where that key has limits."""
     name: Mapped[str] = mapped_column(String(200))
     docker_image: Mapped[str] = mapped_column(String(512))
-    image_digest: Mapped[str] = mapped_column(String(80))
+    image_digest: Mapped[str] = mapped_column(String(80), default="")
+    """Empty while the image is being fetched (`build_id`)."""
+    build_id: Mapped[str | None] = mapped_column(String(32), index=True)
     request: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """What was asked for (limits, labels, start command, …), without environment variables and secrets."""
     environment: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     """The variables, only until the runner has them."""
     status: Mapped[str] = mapped_column(String(16), default="PENDING")
     """PENDING | PROVISIONING | RUNNING | ERROR | TERMINATED | TIMEOUT"""
+    cpus: Mapped[float | None] = mapped_column(Float)
+    memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """What it counts for in its account's quota."""
     host: Mapped[str | None] = mapped_column(String(128))
     exit_code: Mapped[int | None]
     error_type: Mapped[str | None] = mapped_column(String(64))
@@ -285,12 +223,32 @@ class Sandbox(Base):
     last_log: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now)
+    admitted_at: Mapped[datetime | None]
+    """When its turn came; until then it waits in the Hub's queue."""
+    placed_at: Mapped[datetime | None]
+    """When a runner took it, who then has all that is needed to start it."""
+    lease_until: Mapped[datetime | None]
+    """The client's lease while no runner keeps it."""
     started_at: Mapped[datetime | None]
     expires_at: Mapped[datetime]
     terminated_at: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
 
     owner: Mapped[Account] = relationship(lazy="joined")
+
+    @property
+    def team_id(self) -> str | None:
+        """The team whose it is; None for a user's own."""
+        return self.owner_id if self.owner_id != self.user_id else None
+
+    @property
+    def pending_reason(self) -> str | None:
+        """Why it has not started yet, a sentence; told where `Queue.explain` has looked."""
+        return self.__dict__.get("_pending_reason")
+
+    @pending_reason.setter
+    def pending_reason(self, sentence: str | None) -> None:
+        self.__dict__["_pending_reason"] = sentence
 
 
 class Exposure(Base):

@@ -8,26 +8,33 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import event, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
+from prime_hub.errors import Invalid
+
 BUSY_SECONDS = 30
+WRITERS = 0x7072696D65  # of the advisory lock on Postgres
 
 
 class Database:
     """The engine and its two kinds of session.
 
-    SQLite lets one writer in at a time and fails a reader that turns into a writer while another one writes. So a
-    writer says so at its start (`BEGIN IMMEDIATE`, which waits), and the writers of one process queue in order on a
-    lock, because SQLite's own waiting is by sleeping and unfair.
+    On both databases one writer is in at a time, so that a service may read, decide and write without another one in
+    between. SQLite fails a reader that turns into a writer while another one writes, so a writer says so at its start
+    (`BEGIN IMMEDIATE`, which waits); on Postgres it takes an advisory lock, which all Hubs of that database respect. The
+    writers of one process queue in order on a lock of their own: SQLite's waiting is by sleeping and unfair, and on Postgres
+    each that waits would keep a connection.
     """
 
     def __init__(self, url: str) -> None:
-        # An error with its parameters would take variables of sandboxes into the log.
-        self.engine: AsyncEngine = create_async_engine(url, hide_parameters=True)
-        self._sqlite = self.engine.dialect.name == "sqlite"
+        self._sqlite = make_url(url).get_backend_name() == "sqlite"
+        # An error with its parameters would take variables of sandboxes into the log. A server may have gone and come
+        # back since a connection was used; a file has not.
+        self.engine: AsyncEngine = create_async_engine(url, hide_parameters=True, pool_pre_ping=not self._sqlite)
         self._writer = self.engine.execution_options(immediate=True) if self._sqlite else self.engine
         self._queue = asyncio.Lock()
+        event.listen(self.engine.sync_engine, "before_cursor_execute", _refuse_nul)
         if self._sqlite:
             _make_private(self.engine.url.database)
             event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
@@ -42,16 +49,22 @@ class Database:
     @asynccontextmanager
     async def write(self) -> AsyncGenerator[AsyncSession]:
         """A session for writing: committed at the end, rolled back on any exception."""
-        if not self._sqlite:
-            async with AsyncSession(self._writer, expire_on_commit=False) as session, session.begin():
-                yield session
-            return
         async with self._queue, AsyncSession(self._writer, expire_on_commit=False) as session, session.begin():
+            if not self._sqlite:
+                await session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITERS})
             yield session
 
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
+
+
+def _refuse_nul(connection: Any, cursor: Any, statement: str, values: Any, context: Any, many: bool) -> None:
+    """No text of Postgres holds a NUL, so none is asked for or kept on SQLite either. Raises Invalid."""
+    for row in values if many else [values]:
+        for value in row.values() if isinstance(row, dict) else row:
+            if isinstance(value, str) and "\0" in value:
+                raise Invalid("A NUL character cannot be in a name or a text of this Hub; leave it out.")
 
 
 def _make_private(file: str | None) -> None:

@@ -21,6 +21,11 @@ def new_id() -> str:
     return secrets.token_hex(12)
 
 
+def storable(text: str | None) -> str | None:
+    """What a program has said, as a database can keep it: Postgres takes no NUL character."""
+    return None if text is None else text.replace("\0", "")
+
+
 class UTCDateTime(TypeDecorator[datetime]):
     """An aware datetime in UTC. SQLite forgets the zone, so it is put back on the way out."""
 

@@ -25,37 +25,35 @@ class Summary:
 
 def summarise(path: Path) -> Summary:
     """Check the archive's members and hash them. Raises Invalid with the reason an archive is refused, StorageFull."""
-    import json
-
     from prime_core.errors import PackagingError
-    from prime_core.packaging import hash_archive
+    from prime_core.packaging import read_archive
 
     try:
-        content_hash = hash_archive(path)
+        content_hash, found = read_archive(path, {"README.md": README_BYTES, MANIFEST: README_BYTES})
     except PackagingError as error:
-        if storage_full(error):  # it is unpacked to be hashed
+        if storage_full(error):  # what is not packed in order is unpacked to be hashed
             raise StorageFull(
                 "The Hub's temporary folder is full: the source archive could not be checked and nothing was published. "
                 "Free some space on the Hub's disk and run the command again."
             ) from error
         raise Invalid(f"The source archive was refused: {error}") from error
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise Invalid("The source archive is not a readable .tar.gz file; run the push again.") from error
-    readme = manifest = None
-    with tarfile.open(path, "r:gz") as archive:
-        for member in archive:
-            if not member.isfile() or member.size > README_BYTES:
-                continue
-            name = _plain(member.name)
-            if name == "README.md":
-                readme = _text(archive, member)
-            elif name == MANIFEST:
-                try:
-                    found = json.loads(_text(archive, member))
-                except ValueError:
-                    found = None
-                manifest = found if isinstance(found, dict) else None
-    return Summary(content_hash, readme, manifest)
+    readme = found.get("README.md")
+    return Summary(content_hash, None if readme is None else _text(readme), _manifest(found.get(MANIFEST)))
+
+
+def _text(data: bytes) -> str:
+    """Text as both databases take it."""
+    return data.decode("utf-8", "replace").replace("\0", "\ufffd")
+
+
+def _manifest(data: bytes | None) -> dict[str, Any] | None:
+    import json
+
+    try:
+        found = json.loads(data or b"null")
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def inspect(path: Path, inside: str, max_bytes: int) -> dict[str, Any]:
@@ -88,15 +86,10 @@ def inspect(path: Path, inside: str, max_bytes: int) -> dict[str, Any]:
                 "size": None if slash else member.size,
             }
     if not entries:
-        raise NotFound(f"There is no file or folder '{inside}' in this version.")
+        raise NotFound(f"There is no file or folder '{inside}' in this version.", code="path_not_found")
     order = sorted(entries.values(), key=lambda entry: (not entry["is_directory"], entry["name"]))
     return {"kind": "directory", "path": wanted, "entries": order}
 
 
 def _plain(name: str) -> str:
     return "/".join(part for part in PurePosixPath(name).parts if part not in ("/", ".", ".."))
-
-
-def _text(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
-    stream = archive.extractfile(member)
-    return stream.read().decode("utf-8", "replace") if stream else ""

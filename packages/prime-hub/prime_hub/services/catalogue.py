@@ -1,4 +1,4 @@
-"""Reading what has been published. The rule of who may see what is written once, here."""
+"""Reading what has been published. Who may see what is told by `access.may_see`."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from packaging.utils import canonicalize_name, canonicalize_version
-from packaging.version import InvalidVersion
-from sqlalchemy import ColumnElement, and_, false, func, or_, select
+from packaging.utils import canonicalize_name
+from sqlalchemy import ColumnElement, false, func, or_, select
 from sqlalchemy.orm import defer
 
-from prime_hub.db.models import Account, Environment, EnvironmentTag, Version, Wheel
+from prime_hub.db.models import Account, Environment, EnvironmentTag, Star, Version
 from prime_hub.db.session import Database
 from prime_hub.errors import Invalid, NotFound
+from prime_hub.services.access import belongs_to, called, may_see, no_environment
 from prime_hub.services.archives import inspect
 from prime_hub.services.blobs import BlobStore
+from prime_hub.services.names import canonical
 
 SORTS = {
     "name": Environment.normalized_name,
     "created_at": Environment.created_at,
     "updated_at": Environment.updated_at,
+    "stars": Environment.stars,
 }
 
 
@@ -38,14 +40,7 @@ class Search:
     sort_by: str = "updated_at"
     descending: bool = True
     mine_only: bool = False
-
-
-def may_see(account: Account | None) -> ColumnElement[bool]:
-    """Which environments `account` (None: anybody) may know of. One that has no finalised version is not there yet."""
-    allowed = Environment.visibility == "PUBLIC"
-    if account is not None:
-        allowed = or_(allowed, Environment.owner_id == account.id)
-    return and_(Environment.latest_version_id.is_not(None), allowed)
+    starred_only: bool = False
 
 
 class Catalogue:
@@ -61,9 +56,11 @@ class Catalogue:
             raise Invalid(f"This Hub cannot sort by '{wanted.sort_by}'; use {', '.join(SORTS)}.")
         conditions: list[ColumnElement[bool]] = [may_see(account)]
         if wanted.mine_only:
-            conditions.append(Environment.owner_id == account.id if account else false())
+            conditions.append(belongs_to(Environment.owner_id, account) if account else false())
+        if wanted.starred_only:
+            conditions.append(_starred_by(account) if account else false())
         if wanted.owner:
-            conditions.append(Account.slug == wanted.owner.lower())
+            conditions.append(called(wanted.owner))
         if wanted.visibility:
             conditions.append(Environment.visibility == wanted.visibility.upper())
         for tag in wanted.tags:
@@ -93,20 +90,22 @@ class Catalogue:
 
     async def environment(self, account: Account | None, owner: str, name: str) -> Environment:
         """The environment. Raises NotFound, the same for one that is not there and one that `account` may not see."""
-        query = (
-            select(Environment)
-            .join(Account, Account.id == Environment.owner_id)
-            .where(
-                Account.slug == owner.lower(),
-                Environment.normalized_name == str(canonicalize_name(name)),
-                may_see(account),
-            )
-        )
-        async with self._database.read() as session:
-            found = (await session.scalars(query)).unique().first()
+        found = await self._seen(account, called(owner), Environment.normalized_name == str(canonicalize_name(name)))
         if found is None:
-            raise NotFound(f"There is no environment '{owner}/{name}' on this Hub.")
+            raise no_environment(owner, name)
         return found
+
+    async def by_id(self, account: Account | None, environment_id: str) -> Environment:
+        """The environment of that id. Raises NotFound, the same for one that is not there and one that `account` may not see."""
+        found = await self._seen(account, Environment.id == environment_id)
+        if found is None:
+            raise NotFound(f"There is no environment with the id {environment_id[:80]} on this Hub.")
+        return found
+
+    async def _seen(self, account: Account | None, *conditions: ColumnElement[bool]) -> Environment | None:
+        query = select(Environment).join(Account, Account.id == Environment.owner_id)
+        async with self._database.read() as session:
+            return (await session.scalars(query.where(*conditions, may_see(account)))).unique().first()
 
     async def versions(self, environment: Environment) -> list[Version]:
         """Every finalised version, newest first, without README and metadata."""
@@ -125,10 +124,8 @@ class Catalogue:
         if wanted == "latest":
             query = query.where(Version.id == environment.latest_version_id)
         else:
-            try:
-                match: ColumnElement[bool] = Version.canonical == canonicalize_version(wanted)
-            except InvalidVersion:
-                match = false()
+            number = canonical(wanted)
+            match: ColumnElement[bool] = false() if number is None else Version.canonical == number
             if len(wanted) >= 8 and all(letter in "0123456789abcdef" for letter in wanted.lower()):
                 match = or_(match, Version.content_hash.startswith(wanted.lower()))
             query = query.where(match)
@@ -136,7 +133,8 @@ class Catalogue:
             found = (await session.scalars(query.limit(1))).unique().first()
         if found is None:
             raise NotFound(
-                f"There is no version '{wanted}' of {environment.owner.slug}/{environment.name} on this Hub."
+                f"There is no version '{wanted}' of {environment.owner.slug}/{environment.name} on this Hub.",
+                code="version_not_found",
             )
         return found
 
@@ -145,43 +143,9 @@ class Catalogue:
         async with self._blobs.local(version.blob or "") as path:
             return await asyncio.to_thread(inspect, path, inside, max_bytes)
 
-    async def wheels(
-        self, account: Account | None, owner: str, project: str | None
-    ) -> list[tuple[Environment, Version, Wheel]]:
-        """The published wheels of an owner, or of one environment, that `account` may see, oldest first."""
-        query = (
-            select(Environment, Version, Wheel)
-            .join(Account, Account.id == Environment.owner_id)
-            .join(Version, Version.environment_id == Environment.id)
-            .join(Wheel, Wheel.id == Version.wheel_id)
-            .where(Account.slug == owner.lower(), Version.finalized_at.is_not(None), may_see(account))
-            .options(defer(Version.readme))
-            .order_by(Environment.normalized_name, Version.finalized_at)
-        )
-        if project is not None:
-            query = query.where(Environment.normalized_name == str(canonicalize_name(project)))
-        async with self._database.read() as session:
-            return [(row[0], row[1], row[2]) for row in (await session.execute(query)).unique().all()]
 
-    async def wheel_file(self, account: Account | None, owner: str, filename: str) -> Wheel:
-        """The published wheel with this file name. Raises NotFound."""
-        query = (
-            select(Wheel)
-            .join(Version, Version.wheel_id == Wheel.id)
-            .join(Environment, Environment.id == Version.environment_id)
-            .join(Account, Account.id == Environment.owner_id)
-            .where(
-                Account.slug == owner.lower(),
-                Wheel.filename == filename,
-                Version.finalized_at.is_not(None),
-                may_see(account),
-            )
-        )
-        async with self._database.read() as session:
-            found = (await session.scalars(query.limit(1))).unique().first()
-        if found is None:
-            raise NotFound(f"There is no file '{filename}' of {owner} on this Hub.")
-        return found
+def _starred_by(account: Account) -> ColumnElement[bool]:
+    return select(Star.account_id).where(Star.environment_id == Environment.id, Star.account_id == account.id).exists()
 
 
 def _has_tag(condition: ColumnElement[bool]) -> ColumnElement[bool]:

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import ScalarSelect, delete, select, update
 
-from prime_hub.db.models import Build, Version, Wheel
+from prime_hub.db.models import (
+    Build,
+    CoreMetadata,
+    Environment,
+    EnvironmentTag,
+    Secret,
+    SecretLink,
+    Star,
+    UsedNumber,
+    Variable,
+    Version,
+    Wheel,
+)
 from prime_hub.db.session import Database
 from prime_hub.db.types import now
+from prime_hub.services.blob_use import needed, sweep
 from prime_hub.services.blobs import BlobStore
 from prime_hub.services.rounds import Rounds
 
@@ -40,18 +53,33 @@ class Cleaning:
             await session.execute(delete(Version).where(unfinished))
             wanted = select(Version.wheel_id).where(Version.wheel_id.is_not(None))
             await session.execute(delete(Wheel).where(Wheel.created_at < before, Wheel.id.not_in(wanted)))
+            await session.execute(delete(CoreMetadata).where(CoreMetadata.wheel_sha256.not_in(select(Wheel.sha256))))
             waiting = (Build.status == "UPLOADING") & (Build.created_at < before)
             ended = {"status": "CANCELLED", "error": "The build context never arrived.", "completed_at": now()}
             await session.execute(update(Build).where(waiting).values(**ended, context_blob=None))
+            await session.execute(delete(Environment).where(Environment.id.in_(_never_published(before))))
+        unused = []
         for key in await self._blobs.older_than(before):
-            if not await self._used(key):
-                await self._blobs.delete(key)
+            async with self._database.read() as session:
+                if not await needed(session, key):
+                    unused.append(key)
+        await sweep(self._database, self._blobs, unused)
 
-    async def _used(self, key: str) -> bool:
-        queries = [select(model.id).where(model.blob == key) for model in (Version, Wheel)]
-        queries += [select(Build.id).where((Build.context_blob == key) | (Build.log_blob == key))]
-        async with self._database.read() as session:
-            for query in queries:
-                if (await session.scalars(query.limit(1))).first() is not None:
-                    return True
-        return False
+
+def _never_published(before: datetime) -> ScalarSelect[str]:
+    """Environments that were named by a push which came to nothing. A private one stays: it remembers that it is private."""
+    used = select(UsedNumber.canonical).where(
+        UsedNumber.owner_id == Environment.owner_id, UsedNumber.normalized_name == Environment.normalized_name
+    )
+    empty = [
+        select(model.environment_id).where(model.environment_id == Environment.id)
+        for model in (Version, Wheel, Secret, SecretLink, Variable, Star, EnvironmentTag)
+    ]
+    found = select(Environment.id).where(
+        Environment.latest_version_id.is_(None),
+        Environment.visibility == "PUBLIC",
+        Environment.updated_at < before,
+        ~used.exists(),
+        *(~query.exists() for query in empty),
+    )
+    return found.scalar_subquery()

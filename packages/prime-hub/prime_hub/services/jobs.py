@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from prime_hub.db.models import Job
 from prime_hub.db.session import Database
-from prime_hub.db.types import now
+from prime_hub.db.types import now, storable
 
 LEASE = timedelta(seconds=30)
 LOOK_SECONDS = 5.0
@@ -154,7 +154,9 @@ class Jobs:
 
     async def _finish(self, job: Job, state: str, error: str | None) -> None:
         ended = None if state == "queued" else now()
-        await self._fenced(job, state=state, error=error, lease_owner=None, lease_until=None, finished_at=ended)
+        await self._fenced(
+            job, state=state, error=storable(error), lease_owner=None, lease_until=None, finished_at=ended
+        )
 
     async def _fenced(self, job: Job, **values: object) -> bool:
         """Change the row if it is still this worker's attempt; whether it was."""

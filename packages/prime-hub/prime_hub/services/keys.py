@@ -42,7 +42,10 @@ class Signer:
 
     def sign(self, purpose: str, seconds: int) -> str:
         """A token for `purpose` that holds for `seconds`: `<expiry>.<mac>`."""
-        expires = int(time.time()) + seconds
+        return self.sign_until(purpose, int(time.time()) + seconds)
+
+    def sign_until(self, purpose: str, expires: int) -> str:
+        """A token for `purpose` that holds until then, in seconds since the epoch; the same each time."""
         return f"{expires}.{self._mac(purpose, expires)}"
 
     def holds(self, purpose: str, token: str) -> bool:

@@ -30,7 +30,7 @@ IDLE_EXIT_SECONDS = 15
 BEAT_SECONDS = 10.0  # for the answer to one
 HUNG_SECONDS = 60.0
 RETRY_SECONDS = (0.2, 1.0, 3.0, 10.0)
-_SECRET = re.compile(r"(API_?KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)($|_)", re.IGNORECASE)
+_SECRET = re.compile(r"(API_?KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?|DATABASE_URL)($|_)", re.IGNORECASE)
 
 log = logging.getLogger("prime_hub.runner")
 
@@ -61,7 +61,9 @@ class Runner:
         return {
             "state": self.state,
             "runtime": self.info.get("runtime"),
-            "isolating": bool(self.info.get("isolating")),
+            "isolating": self.isolating,
+            "enforces": list(self.info.get("enforces") or ()),
+            "not_enforced": list(self.info.get("not_enforced") or ()),
         }
 
     @property
@@ -80,9 +82,19 @@ class Runner:
         return str(self.info.get("runtime") or "")
 
     @property
+    def images_kind(self) -> str:
+        """Which images it can use: `venv` or `oci`."""
+        return str(self.info.get("images_kind") or "")
+
+    @property
     def isolating(self) -> bool:
         """Whether its sandboxes are walled off from the machine and from each other."""
         return bool(self.info.get("isolating"))
+
+    @property
+    def isolates_builds(self) -> bool:
+        """Whether what runs while it builds an image is walled off as well."""
+        return bool(self.info.get("isolates_builds"))
 
     async def client(self, wait: float = START_SECONDS + 5) -> RunnerClient:
         """The runner's client, once it is ready. Raises Unavailable, with the end of its log, when it does not come."""
@@ -107,13 +119,27 @@ class Runner:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
+        with suppress(HubError):
+            try:
+                await self._detach()
+            except RunnerDown:
+                # It was killed, and nobody has taken its place yet: without one, what it left would outlive its leases.
+                if self._left_sandboxes():
+                    await self._spawn()
+                    await self._detach()
         if self._client is not None:
-            with suppress(HubError):
-                await self._client.call("POST", "/detach", {}, timeout=3)
             await self._client.close()
         if self._process is not None and self._process.poll() is None:
             # It is meant to outlive this process, which therefore must not warn about a child left behind.
             self._process.returncode = 0
+
+    async def _detach(self) -> None:
+        if self._client is not None:
+            await self._client.call("POST", "/detach", {}, timeout=3)
+
+    def _left_sandboxes(self) -> bool:
+        folder = self._settings.runner_dir / "sandboxes"
+        return folder.is_dir() and any(folder.iterdir())
 
     def _suspect(self) -> None:
         """Somebody got no answer: look now, and let those who need the runner wait until it is there again."""
@@ -231,6 +257,8 @@ class Runner:
         command += ["--idle-exit", str(IDLE_EXIT_SECONDS)]
         if self._settings.runtime:
             command += ["--runtime", self._settings.runtime]
+        for name, value in self._settings.runtime_options.items():
+            command += ["--option", f"{name}={value}"]
         environment = {name: value for name, value in os.environ.items() if not _SECRET.search(name)}
         with (self._settings.runner_dir / "runner.log").open("ab") as output:
             self._process = subprocess.Popen(  # noqa: ASYNC220 - it is not waited for

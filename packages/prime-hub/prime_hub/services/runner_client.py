@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,35 @@ class RunnerClient:
         self._on_down()
         return RunnerDown(f"The Hub's runner {what}.")
 
+    async def open(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        body: Any = None,
+        content: AsyncIterator[bytes] | bytes | None = None,
+        silence: float | None = QUICK_SECONDS,
+    ) -> httpx.Response:
+        """A call whose answer is read while it comes, and closed by the caller. `silence` is how many seconds the
+        runner may take for the next part of it.
+        """
+        # How long a sandbox takes for what it is sent is its own affair.
+        limits = httpx.Timeout(silence, connect=QUICK_SECONDS, write=None)
+        request = self._http.build_request(method, path, params=params, json=body, content=content, timeout=limits)
+        try:
+            answer = await self._http.send(request, stream=True)
+        except httpx.TimeoutException as error:
+            raise Unavailable(f"The Hub's runner did not answer within {silence:g} seconds.") from error
+        except httpx.TransportError as error:
+            raise self._down("is not answering; it is started again by itself") from error
+        if answer.status_code < 400:
+            return answer
+        try:
+            raise refusal(answer.status_code, await answer.aread())
+        finally:
+            await answer.aclose()
+
     async def put_file(self, sandbox: str, path: str, chunks: AsyncIterator[bytes], timeout: float) -> dict[str, Any]:
         """Stream a file into a sandbox."""
         try:
@@ -105,13 +134,16 @@ class RunnerClient:
         except httpx.TransportError as error:
             raise self._down("went away while a file was being read; try again") from error
         size = int(answer.headers["x-file-size"])
-        return size, int(answer.headers["x-file-offset"]), _parts(answer)
+        return size, int(answer.headers["x-file-offset"]), parts(answer)
 
 
-async def _parts(answer: httpx.Response) -> AsyncIterator[bytes]:
+async def parts(answer: httpx.Response) -> AsyncGenerator[bytes]:
+    """The rest of an answer as it comes; closes it, and raises RunnerDown when it breaks off."""
     try:
-        async for part in answer.aiter_bytes():
+        async for part in answer.aiter_raw():
             yield part
+    except httpx.TransportError as error:
+        raise RunnerDown("The Hub's runner went away in the middle of its answer; try again.") from error
     finally:
         await answer.aclose()
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -27,12 +28,16 @@ class Signals:
         for event in self._waiting.get(topic, ()):
             event.set()
 
-    async def until(self, topic: str, seconds: float, look: Callable[[], Awaitable[T]], done: Callable[[T], bool]) -> T:
-        """What `look` returns as soon as it is `done`, or after `seconds` as it is then."""
+    async def until(
+        self, topic: str | Collection[str], seconds: float, look: Callable[[], Awaitable[T]], done: Callable[[T], bool]
+    ) -> T:
+        """What `look` returns as soon as it is `done`, or after `seconds` as it is then. `topic` may be several."""
+        topics = [topic] if isinstance(topic, str) else topic
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         event = asyncio.Event()
-        self._waiting[topic].add(event)
+        for name in topics:
+            self._waiting[name].add(event)
         closing = asyncio.create_task(self._closing.wait())
         try:
             while True:
@@ -50,6 +55,20 @@ class Signals:
                     changed.cancel()
         finally:
             closing.cancel()
-            self._waiting[topic].discard(event)
-            if not self._waiting[topic]:
-                del self._waiting[topic]
+            for name in topics:
+                self._waiting[name].discard(event)
+                if not self._waiting[name]:
+                    del self._waiting[name]
+
+    async def held(self, work: Coroutine[Any, Any, T], otherwise: T) -> T:
+        """What `work` returns; `otherwise`, and `work` cancelled, once nobody is to wait any more."""
+        working = asyncio.ensure_future(work)
+        closing = asyncio.create_task(self._closing.wait())
+        try:
+            await asyncio.wait({working, closing}, return_when=asyncio.FIRST_COMPLETED)
+            return working.result() if working.done() else otherwise
+        finally:
+            for task in (working, closing):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await task

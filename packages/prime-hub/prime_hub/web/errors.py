@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import logging
+import re
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, RedirectResponse, Response
 from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 
-from prime_hub.errors import HubError, StorageFull
+from prime_hub.errors import HubError, StorageFull, one_line
 from prime_hub.services.blobs import storage_full
+from prime_hub.web.middleware import shown_path
+from prime_hub.web.visitors import SignInFirst, sign_in_page
 
 log = logging.getLogger("prime_hub")
+
+# Installers send a token as the password of Basic, and ask for another one where they are told so.
+_FOR_INSTALLERS = re.compile(r"/[^/]+/simple(/|$)|/api/v1/files/")
+
+# The framework's own words for JSON that is none, is too deep, or has a number of thousands of digits.
+_UNREADABLE = "There was an error parsing the body"
 
 FULL = (
     "The Hub's storage is full and the request was not carried out. Free some space on the Hub's disk and run the "
@@ -23,6 +32,12 @@ FULL = (
 
 def install_error_handlers(app: FastAPI) -> None:
     """Register the handlers on `app`."""
+
+    @app.exception_handler(SignInFirst)
+    async def sign_in(request: Request, error: SignInFirst) -> Response:
+        if request.method in ("GET", "HEAD"):
+            return RedirectResponse(sign_in_page(request), status_code=303)
+        return answer(request, error.status, error.body(), "You are signed out; sign in and send the form again.")
 
     @app.exception_handler(HubError)
     async def refused(request: Request, error: HubError) -> Response:
@@ -35,6 +50,9 @@ def install_error_handlers(app: FastAPI) -> None:
             detail = f"There is nothing at {request.url.path} on this Hub."
         elif error.status_code == 405:
             detail = f"{request.url.path} does not take {request.method} requests."
+        elif detail == _UNREADABLE:
+            detail = "The body of the request is not JSON that this Hub can read; send a well-formed object."
+        detail = one_line(detail)
         return answer(request, error.status_code, {"detail": detail}, detail, dict(error.headers or {}))
 
     @app.exception_handler(RequestValidationError)
@@ -45,14 +63,14 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(DBAPIError)
     async def database(request: Request, error: DBAPIError) -> Response:
-        log.error("%s %s: %s", request.method, request.url.path, error.orig, exc_info=error)
+        log.error("%s %s: %s", request.method, shown_path(request.url.path), error.orig, exc_info=error)
         if storage_full(error) or "disk is full" in str(error.orig) or "disk I/O error" in str(error.orig):
             return answer(request, StorageFull.status, {"detail": FULL}, FULL)
         return _failed(request)
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
-        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        log.error("%s %s failed", request.method, shown_path(request.url.path), exc_info=error)
         return _failed(request)
 
 
@@ -65,10 +83,14 @@ def answer(
     request: Request, status: int, body: object, sentence: str, headers: dict[str, str] | None = None
 ) -> Response:
     """JSON for programs; a page for people, who are those that ask for HTML outside the API."""
+    extra = dict(headers or {})
+    if status == 401 and _FOR_INSTALLERS.match(request.url.path):
+        extra["WWW-Authenticate"] = 'Basic realm="hub"'
     wants_page = "text/html" in request.headers.get("accept", "")
-    if wants_page and not request.url.path.startswith(("/api/", "/gateway/")):
+    if wants_page and not request.url.path.startswith(("/api/", "/gateway/", "/ports/")):
         from prime_hub.web.render import error_page
 
-        return error_page(request, status, sentence)
-    extra = {"WWW-Authenticate": 'Basic realm="hub"'} if status == 401 and "/simple/" in request.url.path else {}
-    return JSONResponse(body, status_code=status, headers={**(headers or {}), **extra})
+        page = error_page(request, status, sentence)
+        page.headers.update(extra)
+        return page
+    return JSONResponse(body, status_code=status, headers=extra)

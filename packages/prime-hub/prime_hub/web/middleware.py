@@ -26,15 +26,46 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
-# Paths that stream their bodies to disk and count the bytes themselves.
-STREAMING = "/api/v1/uploads/"
-# A file on its way into a sandbox, in a form, which adds a few lines to it.
-FILE_PATH = re.compile(r"/gateway/[^/]+/[^/]+/upload")
+# Paths that pass their bodies on as they come: to disk, where they count the bytes themselves, or to a command or a
+# server in a sandbox that takes them as it likes.
+STREAMING = re.compile(r"/api/v1/uploads/.*|/gateway/[^/]+/[^/]+/commands/[^/]+/stdin|/ports/.*", re.DOTALL)
+# Whoever knows the address of an exposed port may use it.
+_TOKEN = re.compile(r"(?<=^/ports/)[^/]*")
+# A file on its way into a sandbox, perhaps in a form, which adds a few lines to it.
+FILE_PATH = re.compile(r"/gateway/[^/]+/[^/]+/(?:upload|files|files/tree)")
 FORM_BYTES = 64 * 1024
 
 
+# Names of environments and images, which may be private: nothing tells whether they are.
+_NAMES = re.compile(
+    r"(?P<before>/api/v1/environmentshub/[^/]+/|/[^/]+/simple/|/dashboard/environments/[^/]+/|/api/v1/files/[^/]+/"
+    r"|/api/v1/images/prime/[^/]+/|/api/v1/images/(?!build(?:/|$)))"
+    r"(?P<rest>[^@]*)(?P<after>.*)",
+    re.DOTALL,
+)
+# What may stand after a name, or, after an environment's id, in its place.
+_WORDS = re.compile(
+    r"(?:^|/)(?:wheels|versions|finalize|secrets|link|variables|status|star|transfer|fork|settings|visibility|version"
+    r"|delete|[0-9a-f]{24})(?=/|$)"
+)
+
+
+def shown_path(path: str) -> str:
+    """A path for a log: no secrets, no names that may be private, one line, not too long."""
+    path = _NAMES.sub(lambda found: found["before"] + _masked(found["rest"]) + found["after"], _TOKEN.sub("-", path))
+    return path.encode("unicode_escape").decode()[:300]
+
+
+def _masked(names: str) -> str:
+    return "/".join(part if not part or _WORDS.fullmatch(part) else _mask(part) for part in names.split("/"))
+
+
+def _mask(name: str) -> str:
+    return "-.metadata" if name.endswith(".metadata") else "-"
+
+
 class AccessLog:
-    """One line a request. Never the query: upload addresses carry their signature there."""
+    """One line a request. Never the query, where upload addresses carry their signature, nor a port's token."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -56,8 +87,8 @@ class AccessLog:
         try:
             await self._app(scope, receive, remember)
         finally:
-            path = scope["path"].encode("unicode_escape").decode()[:300]
-            log.info("%s %s %d %.0f ms", scope["method"], path, status, 1000 * (time.perf_counter() - started))
+            spent = 1000 * (time.perf_counter() - started)
+            log.info("%s %s %d %.0f ms", scope["method"], shown_path(scope["path"]), status, spent)
 
 
 class SecurityHeaders:
@@ -94,7 +125,7 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count what comes in; beyond the limit the answer is 413."""
-        if scope["type"] != "http" or scope["path"].startswith(STREAMING):
+        if scope["type"] != "http" or STREAMING.fullmatch(scope["path"]):
             await self._app(scope, receive, send)
             return
         if FILE_PATH.fullmatch(scope["path"]):

@@ -9,10 +9,11 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
-from prime_hub.api.deps import CallerDep, HubDep, base_url
+from prime_hub.api.deps import API, HubDep, base_url
 from prime_hub.db.models import Environment, Version
 from prime_hub.services.catalogue import Search
 from prime_hub.web.render import is_web_address, page, readme_html, stylesheet
+from prime_hub.web.visitors import VisitorDep
 
 router = APIRouter(include_in_schema=False)
 
@@ -39,7 +40,7 @@ async def dashboard() -> Response:
 async def home(
     request: Request,
     hub: HubDep,
-    caller: CallerDep,
+    visitor: VisitorDep,
     q: Annotated[str, Query(max_length=200)] = "",
     tag: Annotated[str, Query(max_length=64)] = "",
     owner: Annotated[str, Query(max_length=64)] = "",
@@ -49,7 +50,7 @@ async def home(
     wanted = Search(
         PER_PAGE, (number - 1) * PER_PAGE, q or None, owner or None, tags=(tag,) if tag else (), sort_by="updated_at"
     )
-    rows, total = await hub.catalogue.find(caller, wanted)
+    rows, total = await hub.catalogue.find(visitor.account, wanted)
     return page(
         request,
         "home.html",
@@ -90,11 +91,11 @@ async def environment_page(
     name: str,
     request: Request,
     hub: HubDep,
-    caller: CallerDep,
+    visitor: VisitorDep,
     version: Annotated[str, Query(max_length=80)] = "latest",
 ) -> Response:
     """One environment: what it is, how to install it, its versions."""
-    environment = await hub.catalogue.environment(caller, owner, name)
+    environment = await hub.catalogue.environment(visitor.account, owner, name)
     found = await hub.catalogue.version(environment, version)
     versions = await hub.catalogue.versions(environment)
     readme = await asyncio.to_thread(readme_html, found.readme) if found.readme else ""
@@ -109,7 +110,13 @@ async def environment_page(
         version=found,
         newest=found.id == environment.latest_version_id,
         versions=[
-            {"number": one.version, "hash": one.content_hash, "at": one.finalized_at, "shown": one.id == found.id}
+            {
+                "number": one.version,
+                "hash": one.content_hash,
+                "at": one.finalized_at,
+                "shown": one.id == found.id,
+                "yanked": one.yanked_at is not None,
+            }
             for one in versions
         ],
         tags=environment.tags if found.id == environment.latest_version_id else found.details.get("tags") or [],
@@ -118,7 +125,20 @@ async def environment_page(
         facts=_facts(found),
         readme=readme,
         base=base_url(request),
+        wheel_url=_wheel_url(request, environment, found),
+        stars=environment.stars,
+        starred=environment.id in await hub.stars.of(visitor.account, [environment]),
+        may_star=visitor.session is not None,
+        source=await hub.forking.source_of(visitor.account, environment),
+        manages=await hub.managing.manages(visitor.account, environment),
     )
+
+
+def _wheel_url(request: Request, environment: Environment, version: Version) -> str | None:
+    if version.wheel is None:
+        return None
+    file = f"{base_url(request)}{API}/files/{environment.owner.slug}/{version.wheel.filename}"
+    return f"{file}#sha256={version.wheel.sha256}"
 
 
 def _urls(given: object) -> list[tuple[str, str]]:

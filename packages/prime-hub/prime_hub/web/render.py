@@ -58,15 +58,22 @@ def _templates() -> jinja2.Environment:
 
 
 def page(request: Request, name: str, status: int = 200, **values: Any) -> HTMLResponse:
-    """A page from a template. Values are escaped unless they come from `readme_html`."""
+    """A page from a template. Values are escaped unless they come from `readme_html`.
+
+    Every template knows `visitor` (`visitors.Visitor`; None where nobody asked who looks).
+    """
     values.setdefault("search", "")
-    text = _templates().get_template(name).render(css=stylesheet()[1], program=__version__, **values)
-    return HTMLResponse(text, status_code=status, headers={"Cache-Control": "no-cache", "Vary": "Authorization"})
+    visitor = getattr(request.state, "visitor", None)
+    text = _templates().get_template(name).render(css=stylesheet()[1], program=__version__, visitor=visitor, **values)
+    kept = "no-cache" if visitor is None or visitor.account is None else "private, no-store"
+    return HTMLResponse(text, status_code=status, headers={"Cache-Control": kept, "Vary": "Authorization, Cookie"})
 
 
 def error_page(request: Request, status: int, sentence: str) -> HTMLResponse:
     """An error as a page."""
-    title = {401: "Log in first", 403: "Not allowed", 404: "Not found", 507: "Storage full"}.get(status, "That failed")
+    title = {401: "Log in first", 403: "Not allowed", 404: "Not found", 429: "Too often", 507: "Storage full"}.get(
+        status, "That failed"
+    )
     return page(request, "error.html", status, title=title, sentence=sentence, code=status)
 
 
