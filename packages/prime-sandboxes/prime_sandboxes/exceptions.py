@@ -5,13 +5,16 @@ PrimeError
 │   ├── UnauthorizedError             401
 │   ├── PaymentRequiredError          402
 │   ├── APITimeoutError               no answer in time (also by the name TimeoutError)
+│   ├── BatchStatusUnsupportedError   a Hub that tells the status of one sandbox at a time
 │   ├── SandboxFileNotFoundError      no such file in the sandbox
 │   └── SandboxFileTooLargeError      more bytes than are read at once
 ├── SandboxNotRunningError            it has ended, or was never there; also a RuntimeError
 │   ├── SandboxOOMError               it ran out of memory
 │   ├── SandboxTimeoutError           it reached its time limit, or its lease ran out
 │   └── SandboxImagePullError         its image cannot be had
-├── CommandTimeoutError               a command took too long and was killed; also a RuntimeError
+├── CommandError                      a command did not start, or contact with it was lost; also a RuntimeError
+│   ├── CommandTimeoutError           it took too long and was killed
+│   └── CommandFailedError            its exit code was not 0, where that was asked for
 ├── UploadTimeoutError                also a RuntimeError
 └── DownloadTimeoutError              also a RuntimeError
 """
@@ -27,6 +30,9 @@ TimeoutError = APITimeout  # noqa: A001 - the official name
 __all__ = [
     "APIError",
     "APITimeoutError",
+    "BatchStatusUnsupportedError",
+    "CommandError",
+    "CommandFailedError",
     "CommandTimeoutError",
     "DownloadTimeoutError",
     "PaymentRequiredError",
@@ -44,6 +50,10 @@ __all__ = [
 
 class PaymentRequiredError(APIError):
     """The account may not spend more (402)."""
+
+
+class BatchStatusUnsupportedError(APIError):
+    """The Hub tells the status of one sandbox at a time only."""
 
 
 class SandboxFileNotFoundError(APIError):
@@ -84,8 +94,29 @@ class SandboxImagePullError(SandboxNotRunningError):
     """The sandbox's image cannot be had."""
 
 
-class CommandTimeoutError(PrimeError, RuntimeError):
+class CommandError(PrimeError, RuntimeError):
+    """A command did not start, was ended from outside, or contact with it was lost; `error` is a word for programs."""
+
+    def __init__(self, message: str, error: str = "") -> None:
+        super().__init__(message)
+        self.error = error
+
+
+class CommandTimeoutError(CommandError):
     """A command did not end in the time it was given, and was killed."""
+
+
+class CommandFailedError(CommandError):
+    """A command ended with another exit code than 0."""
+
+    def __init__(self, command: str, exit_code: int, stdout: str, stderr: str) -> None:
+        last = (stderr.strip() or stdout.strip()).splitlines()[-1:]
+        super().__init__(
+            f"The command ended with exit code {exit_code}: {command[:200]}" + "".join(f"\n{line}" for line in last)
+        )
+        self.exit_code = exit_code
+        self.stdout = stdout
+        self.stderr = stderr
 
 
 class UploadTimeoutError(PrimeError, RuntimeError):

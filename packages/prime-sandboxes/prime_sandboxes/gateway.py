@@ -1,26 +1,23 @@
-"""The inside of sandboxes: commands and files, with a token of the sandbox's own (protocols/sandboxes.md §2.2)."""
+"""The inside of sandboxes: one request to it, with a token of the sandbox's own (protocols/sandboxes.md §2.2).
+
+Sent again: what certainly never reached the sandbox (no connection, a token that ran out, 429 after as long as it says),
+and GET after a broken connection or 502, 503, 504. Nothing else: a command that may have begun is never run twice.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import io
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prime_core.files import atomic_file
-from prime_core.wire import Wire
+from prime_core.wire import RETRIES, Wire, wait_before
 from prime_sandboxes.exceptions import (
     APIError,
-    CommandTimeoutError,
-    DownloadTimeoutError,
     SandboxFileNotFoundError,
     SandboxFileTooLargeError,
-    UploadTimeoutError,
     not_running,
 )
 
@@ -29,9 +26,12 @@ if TYPE_CHECKING:
 
     from prime_sandboxes.transport import Transport
 
+    Body = Callable[[], bytes | AsyncIterable[bytes]]
+
 REFRESH_SECONDS = 60.0
-SLACK_SECONDS = 15.0
-CHUNK_BYTES = 1 << 18
+CONNECT_SECONDS = 10.0
+BUSY_ATTEMPTS = 6
+PASSING = frozenset({502, 503, 504})
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,11 @@ class Gateway:
         self._transport = transport
         self._known: dict[str, Access] = {}
 
+    @property
+    def closings(self) -> int:
+        """How often the connections were closed."""
+        return self._transport.closings
+
     def remember(self, sandbox_id: str, answer: object) -> None:
         """Keep the access that came along with another answer."""
         if isinstance(answer, dict):
@@ -79,68 +84,119 @@ class Gateway:
             self._known[sandbox_id] = known
         return known
 
-    async def send(
+    async def send(self, sandbox_id: str, method: str, operation: str, seconds: float | None, **keywords: Any) -> bytes:
+        """One call and its whole answer. Raises what `open` raises."""
+        import httpx
+
+        response = await self.open(sandbox_id, method, operation, seconds, **keywords)
+        try:
+            return await response.aread()
+        except httpx.TimeoutException:
+            raise
+        except httpx.HTTPError as error:
+            raise self._broken(response, error) from None
+        finally:
+            await response.aclose()
+
+    async def json(
+        self, sandbox_id: str, method: str, operation: str, seconds: float | None, **keywords: Any
+    ) -> dict[str, Any]:
+        """One call and the object it answers. Raises what `open` raises."""
+        answer = await self.send(sandbox_id, method, operation, seconds, **keywords)
+        try:
+            found = json.loads(answer or b"{}")
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise APIError("The sandbox's gateway did not answer with a JSON object; is something else in between?")
+        return found
+
+    async def open(
         self,
         sandbox_id: str,
         method: str,
         operation: str,
-        seconds: float,
+        seconds: float | None,
         *,
         params: dict[str, Any] | None = None,
-        target: Path | None = None,
+        body: Body | None = None,
+        repeatable: bool = False,
         **keywords: Any,
-    ) -> bytes:
-        """One call, its body (or nothing, when it went to `target`). Raises APIError and its kinds,
-        SandboxNotRunningError, and httpx.TimeoutException.
+    ) -> httpx.Response:
+        """One call, its answer's head; the caller reads and closes it. `seconds` is the longest silence.
+
+        `body` makes what is sent, anew for each attempt; `repeatable` calls may be sent again as GETs are. Raises
+        APIError and its kinds, SandboxNotRunningError and its kinds, and httpx.TimeoutException.
         """
+        import asyncio
+
         import httpx
 
         http = await self._transport.http()
-        limits = httpx.Timeout(seconds, connect=10.0)
-        for attempt in (0, 1):
+        limits = httpx.Timeout(seconds, connect=CONNECT_SECONDS)
+        repeatable = repeatable or method in ("GET", "HEAD")
+        given = {name: value for name, value in (params or {}).items() if value is not None}
+        renewed, attempt, busy = False, 0, 0
+        while True:
             access = await self._access(sandbox_id)
             url = f"{access.url}/{operation}"
             wire = Wire(access.url, None, self._transport.agent)
-            request = http.build_request(
-                method,
-                url,
-                params=params,
-                timeout=limits,
-                headers={"Authorization": f"Bearer {access.token}"},
-                **keywords,
-            )
+            if body is not None:
+                keywords["content"] = body()
+            headers = {"Authorization": f"Bearer {access.token}"}
+            request = http.build_request(method, url, params=given, timeout=limits, headers=headers, **keywords)
             try:
                 response = await http.send(request, stream=True)
-                try:
-                    if response.is_success:
-                        return await _received(response, target)
-                    body = await response.aread()
-                finally:
-                    await response.aclose()
-            except httpx.TimeoutException:
-                raise
             except httpx.HTTPError as error:
+                never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+                broken = isinstance(error, httpx.TransportError) and not isinstance(error, httpx.TimeoutException)
+                attempt += 1
+                if attempt < RETRIES and (never_sent or (repeatable and broken)):
+                    await asyncio.sleep(wait_before(attempt - 1, None))
+                    continue
+                if isinstance(error, httpx.TimeoutException) and not never_sent:
+                    raise
                 raise wire.unreachable(url, str(error)) from None
-            if response.status_code == 401 and attempt == 0:
+            if response.is_success:
+                return response
+            try:
+                failed = await response.aread()
+            except httpx.HTTPError:
+                failed = b""
+            finally:
+                await response.aclose()
+            status = response.status_code
+            if status == 401 and not renewed:
+                renewed = True
                 self.forget(sandbox_id)
                 continue
-            raise await self._failure(
-                sandbox_id, response.status_code, body, wire.failure(response.status_code, body, url)
-            )
-        raise AssertionError
+            if status == 429 and busy < BUSY_ATTEMPTS:
+                await asyncio.sleep(wait_before(busy, response.headers.get("Retry-After")))
+                busy += 1
+                continue
+            attempt += 1
+            if repeatable and status in PASSING and attempt < RETRIES and not _word(failed):
+                await asyncio.sleep(wait_before(attempt - 1, response.headers.get("Retry-After")))
+                continue
+            raise await self._failure(sandbox_id, status, failed, wire.failure(status, failed, url))
+
+    def _broken(self, response: httpx.Response, error: Exception) -> APIError:
+        url = str(response.url)
+        return Wire(url, None, self._transport.agent).unreachable(url, str(error) or type(error).__name__)
 
     async def _failure(self, sandbox_id: str, status: int, body: bytes, error: APIError) -> Exception:
-        try:
-            code = json.loads(body).get("error")
-        except (ValueError, AttributeError):
-            code = None
-        if code == "sandbox_not_found":
+        word = _word(body)
+        if word == "sandbox_not_found":
             return not_running(sandbox_id, None, None, error.detail)
-        if status == 410 or code == "sandbox_not_running":
-            context = await self.error_context(sandbox_id)
-            message = context.get("errorMessage") or error.detail
-            return not_running(sandbox_id, context.get("status"), context.get("errorType"), message)
+        if status == 410 or word in ("sandbox_not_running", "sandbox_terminated"):
+            return await self.ended(sandbox_id, error.detail)
         return error
+
+    async def ended(self, sandbox_id: str, detail: str | None) -> Exception:
+        """The error for a sandbox that is said not to run, of the kind that the Hub's record says."""
+        context = await self.error_context(sandbox_id)
+        message = context.get("errorMessage") or detail
+        return not_running(sandbox_id, context.get("status"), context.get("errorType"), message)
 
     async def error_context(self, sandbox_id: str) -> dict[str, Any]:
         """What the Hub knows of a sandbox's end; {} when it says nothing."""
@@ -150,86 +206,20 @@ class Gateway:
         except APIError:
             return {}
 
-    async def execute(
-        self, sandbox_id: str, command: str, working_dir: str | None, env: dict[str, str] | None, seconds: float
-    ) -> dict[str, Any]:
-        """Run a shell command. Raises CommandTimeoutError."""
-        import httpx
 
-        body = {
-            "command": command,
-            "working_dir": working_dir,
-            "env": env or {},
-            "sandbox_id": sandbox_id,
-            "timeout": seconds,
-        }
-        late = CommandTimeoutError(
-            f"The command did not end within {seconds:g} seconds and was killed: {command[:200]}"
-        )
-        try:
-            return json.loads(await self.send(sandbox_id, "POST", "exec", seconds + SLACK_SECONDS, json=body))
-        except httpx.TimeoutException:
-            raise late from None
-        except APIError as error:
-            if error.status == 408:
-                raise late from None
-            raise
-
-    async def upload(
-        self, sandbox_id: str, path: str, content: Path | bytes, name: str, seconds: float
-    ) -> dict[str, Any]:
-        """Put a file into the sandbox; a file on disk is streamed. Raises UploadTimeoutError."""
-        import httpx
-
-        params = {"path": path, "sandbox_id": sandbox_id}
-        data = await asyncio.to_thread(content.open, "rb") if isinstance(content, Path) else io.BytesIO(content)
-        try:
-            with data:
-                files = {"file": (name, data, "application/octet-stream")}
-                return json.loads(await self.send(sandbox_id, "POST", "upload", seconds, params=params, files=files))
-        except httpx.TimeoutException:
-            raise UploadTimeoutError(f"The upload of {name} did not end within {seconds:g} seconds.") from None
-
-    async def download(self, sandbox_id: str, path: str, target: Path, seconds: float) -> None:
-        """Fetch a file; `target` is written in one step. Raises DownloadTimeoutError, SandboxFileNotFoundError."""
-        import httpx
-
-        params = {"path": path, "sandbox_id": sandbox_id}
-        try:
-            await self.send(sandbox_id, "GET", "download", seconds, params=params, target=target)
-        except httpx.TimeoutException:
-            raise DownloadTimeoutError(f"The download of {path} did not end within {seconds:g} seconds.") from None
-        except APIError as error:
-            raise _about_file(error, path) from None
-
-    async def read(
-        self, sandbox_id: str, path: str, offset: int | None, length: int | None, seconds: float
-    ) -> dict[str, Any]:
-        """A window of a file as text. Raises SandboxFileNotFoundError, SandboxFileTooLargeError."""
-        import httpx
-
-        window = {name: value for name, value in (("offset", offset), ("length", length)) if value is not None}
-        params = {"path": path, **window}
-        try:
-            return json.loads(await self.send(sandbox_id, "GET", "read-file", seconds, params=params))
-        except httpx.TimeoutException:
-            raise DownloadTimeoutError(f"{path} could not be read within {seconds:g} seconds.") from None
-        except APIError as error:
-            raise _about_file(error, path) from None
+def _word(body: bytes) -> str | None:
+    """The `error` word of an answer, by which programs tell its kind."""
+    try:
+        found = json.loads(body).get("error")
+    except (ValueError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None
 
 
-def _about_file(error: APIError, path: str) -> APIError:
+def about_file(error: APIError, path: str) -> APIError:
+    """The error as the official kinds have it, when it is about a file."""
     if error.status == 404:
         return SandboxFileNotFoundError(error.detail or f"There is no file {path} in the sandbox.", 404, error.detail)
     if error.status == 413:
         return SandboxFileTooLargeError(error.detail or f"{path} is too large to be read at once.", 413, error.detail)
     return error
-
-
-async def _received(response: httpx.Response, target: Path | None) -> bytes:
-    if target is None:
-        return await response.aread()
-    with atomic_file(target) as file:
-        async for chunk in response.aiter_bytes(CHUNK_BYTES):
-            await asyncio.to_thread(file.write, chunk)
-    return b""

@@ -6,10 +6,13 @@ Answers are read leniently: camelCase or snake_case, unknown fields ignored, mis
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
+
+if TYPE_CHECKING:
+    from prime_sandboxes.sync import RunningSandbox, SandboxClient
 
 _IRREGULAR = {"memoryGB": "memory_gb", "diskSizeGB": "disk_size_gb", "errorMessage": "error_message"}
 
@@ -51,12 +54,15 @@ class CreateSandboxRequest:
 
     `start_command` None means the image's own; `timeout_minutes` -1 means the server's longest. With `lease_seconds`
     the sandbox ends that long after the last renewal. `port` is the one the server listens on, when the image does
-    not say.
+    not say. `environment` (`OWNER/NAME` or `NAME`): give it that environment's secrets and variables, which the Hub does
+    where the image is one of its versions' and this account may publish it. `team_id`: the team, by id or name, whose it
+    shall be; None is the one in force, "" the account itself. `network_allowlist` [] reaches nothing outside, None everything but `network_denylist`; an entry is a host,
+    `*.host`, an IPv4 address or a CIDR block, with `:port` where it is not for every port.
     """
 
     name: str
     docker_image: str
-    start_command: str | list[str] | None = None
+    start_command: str | list[str] | dict[str, Any] | None = None
     cpu_cores: float = 1.0
     memory_gb: float = 1.0
     disk_size_gb: float = 5.0
@@ -70,7 +76,18 @@ class CreateSandboxRequest:
     lease_seconds: float | None = None
     image_digest: str | None = None
     port: int | None = None
+    environment: str | None = None
     idempotency_key: str | None = None
+    network_allowlist: list[str] | None = None
+    network_denylist: list[str] | None = None
+    network_access: bool | None = None
+    vm: bool | None = None
+    gpu_type: str | None = None
+    arch: str | None = None
+    region: str | None = None
+    guaranteed: bool | None = None
+    registry_credentials_id: str | None = None
+    advanced_configs: dict[str, Any] | None = None
 
     def to_wire(self) -> dict[str, Any]:
         """The JSON body; what is None is left out."""
@@ -105,11 +122,64 @@ class Sandbox(_Wire):
     error_message: str | None = None
     user_id: str | None = None
     team_id: str | None = None
+    vm: bool = False
+    start_command: str | dict[str, Any] | None = None
+    network_allowlist: list[str] | None = None
+    network_denylist: list[str] | None = None
+    pending_image_build_id: str | None = None
+    pending_reason: str | None = None
+    """While it waits, for what: a sentence."""
 
     @property
     def starting(self) -> bool:
         """Whether it has neither started nor ended."""
         return self.status in STARTING
+
+    @staticmethod
+    def create(image: str, client: SandboxClient | None = None, **options: Unpack[SandboxOptions]) -> RunningSandbox:
+        """Start a sandbox and wait until it runs: `with Sandbox.create("my-env:latest") as box: box.run("…")`.
+
+        It is deleted at the end of the block, and one lease (60 seconds) after this program when that dies before.
+        `client` says whose Hub and account, else the configuration; the options are those of `SandboxOptions`. Raises SandboxNotRunningError and its kinds, APIError and its kinds.
+        """
+        from prime_sandboxes.sync import RunningSandbox
+
+        return RunningSandbox.create(image, client, **options)
+
+    @staticmethod
+    def attach(sandbox_id: str, client: SandboxClient | None = None) -> RunningSandbox:
+        """A sandbox that runs already; it is not deleted at the end of a block."""
+        from prime_sandboxes.sync import RunningSandbox
+
+        return RunningSandbox.attach(sandbox_id, client)
+
+
+class SandboxOptions(TypedDict, total=False):
+    """How a sandbox is started, beside its image. Sizes in GB; what is left out is the default in brackets.
+
+    `wait` [True]: return when it runs, `start_timeout` [300] seconds at most. `lease_seconds` [60]: how long it outlives
+    this program; None: until `timeout_minutes` [60]. `network`: the only hosts it may reach, [] for none [everything].
+    `keep` [False]: leave it running at the end of the block. `team_id`: the team whose it is, "" for none [the one in force].
+    """
+
+    name: str
+    start_command: str | list[str] | None
+    port: int | None
+    env: Mapping[str, str] | None
+    secrets: Mapping[str, str] | None
+    labels: Sequence[str]
+    cpus: float
+    memory_gb: float
+    disk_gb: float
+    timeout_minutes: int
+    idle_minutes: int | None
+    lease_seconds: float | None
+    network: Sequence[str] | None
+    image_digest: str | None
+    team_id: str | None
+    wait: bool
+    start_timeout: float
+    keep: bool
 
 
 @dataclass
@@ -121,6 +191,60 @@ class SandboxListResponse:
     page: int
     per_page: int
     has_next: bool
+
+
+@dataclass
+class SandboxStatusItem(_Wire):
+    """The status of one of several sandboxes."""
+
+    sandbox_id: str
+    status: str
+    error_type: str | None = None
+    error_message: str | None = None
+    pending_image_build_id: str | None = None
+
+
+@dataclass
+class SandboxStatusError(_Wire):
+    """Why the status of one of several is not known: `code` is NOT_FOUND, FORBIDDEN or MANAGED."""
+
+    sandbox_id: str
+    code: str
+    message: str = ""
+
+
+@dataclass
+class BatchSandboxStatusResponse:
+    """The status of several sandboxes."""
+
+    statuses: list[SandboxStatusItem]
+    errors: list[SandboxStatusError]
+
+
+@dataclass
+class EgressPolicy(_Wire):
+    """Where a sandbox may connect to: `allowlist` None is everywhere but `denylist`, [] nowhere."""
+
+    allowlist: list[str] | None = None
+    denylist: list[str] | None = None
+
+
+@dataclass
+class EgressPolicyStatus:
+    """A policy, and whether it is in force already."""
+
+    policy: EgressPolicy
+    generation: int = 0
+    applied_generation: int = 0
+    applied: bool = True
+
+    @classmethod
+    def from_wire(cls, answer: Mapping[str, Any]) -> EgressPolicyStatus:
+        """The object in a JSON answer."""
+        given = {snake(name): value for name, value in answer.items()}
+        policy = EgressPolicy.from_wire(given.pop("policy", None) or {})
+        known = ("generation", "applied_generation", "applied")
+        return cls(policy, **{name: given[name] for name in known if given.get(name) is not None})
 
 
 @dataclass
@@ -141,6 +265,59 @@ class CommandResponse(_Wire):
     stdout: str
     stderr: str
     exit_code: int
+
+
+@dataclass
+class BackgroundJob(_Wire):
+    """A command that goes on without its caller; the files are in the sandbox."""
+
+    job_id: str
+    sandbox_id: str
+    stdout_log_file: str
+    stderr_log_file: str
+    exit_file: str
+
+
+@dataclass
+class BackgroundJobStatus:
+    """How a job stands. `stdout` and `stderr` are the end of what it printed, once it has ended."""
+
+    job_id: str
+    completed: bool
+    exit_code: int | None = None
+    stdout: str | None = None
+    stderr: str | None = None
+
+
+@dataclass
+class CommandInfo(_Wire):
+    """A command that was started in a sandbox: its key, by which it is attached to, and how it stands."""
+
+    key: str
+    pid: int | None = None
+    argv: list[str] = field(default_factory=list)
+    running: bool = True
+    exit_code: int | None = None
+
+
+@dataclass
+class FileInfo(_Wire):
+    """An entry of a sandbox's file system, a link itself and not what it points at.
+
+    `size` in bytes, `mode` the permission bits, `modified` seconds since the epoch, `target` where a link points.
+    """
+
+    path: str
+    kind: Literal["file", "folder", "link", "other"] = "file"
+    size: int = 0
+    mode: int = 0
+    modified: float = 0.0
+    target: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rstrip("/").rpartition("/")[2]
 
 
 @dataclass
@@ -230,6 +407,7 @@ class Image(_Wire):
     created_at: str | None = None
     pushed_at: str | None = None
     config: dict[str, Any] | None = None
+    build_id: str | None = None
 
     @property
     def reference(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -16,6 +15,8 @@ if TYPE_CHECKING:
     from prime_core.connection import Connection
 
 CONTROL_SECONDS = 60.0
+# Below a server's own patience, so that no request is written to a connection that is just being closed.
+KEEPALIVE_SECONDS = 30.0
 
 
 class APIClient:
@@ -43,12 +44,19 @@ AsyncAPIClient = APIClient
 class Transport:
     """One Hub, for one event loop: the JSON API, and the plain HTTP client for sandboxes' insides."""
 
-    def __init__(self, connection: Connection | APIClient | None, api_key: str | None = None) -> None:
+    def __init__(
+        self, connection: Connection | APIClient | str | None, api_key: str | None = None, max_connections: int = 1000
+    ) -> None:
+        if isinstance(connection, str):
+            connection = APIClient(connection)
         self._given = APIClient(api_key) if connection is None else connection
+        self._max_connections = max_connections
         self._connection: Connection | None = None
         self._api: HubAPI | None = None
         self._http: httpx.AsyncClient | None = None
         self._lock = threading.Lock()
+        self.closings = 0
+        """How often it was closed: what was begun before is not taken up again after."""
 
     @property
     def agent(self) -> str:
@@ -59,6 +67,8 @@ class Transport:
     async def connection(self) -> Connection:
         """The Hub's address and the key. Raises NotAuthenticated, ConfigError, LocalHubError."""
         if self._connection is None:
+            import asyncio
+
             # It may have to start a Hub, which takes seconds.
             return await asyncio.to_thread(self.connect_now)
         return self._connection
@@ -70,6 +80,10 @@ class Transport:
                 given = self._given
                 self._connection = given.connect() if isinstance(given, APIClient) else given
             return self._connection
+
+    async def team(self, given: str | None) -> str | None:
+        """The team that a call acts for: the given one, else that of the configuration in force; `""` is none."""
+        return (given if given is not None else (await self.connection()).team_id) or None
 
     async def api(self) -> HubAPI:
         """The Hub's JSON API."""
@@ -91,12 +105,17 @@ class Transport:
                 self._http = httpx.AsyncClient(
                     trust_env=not is_loopback(found.base_url),
                     headers={"User-Agent": self.agent},
-                    limits=httpx.Limits(max_connections=200, max_keepalive_connections=50),
+                    limits=httpx.Limits(
+                        max_connections=self._max_connections,
+                        max_keepalive_connections=50,
+                        keepalive_expiry=KEEPALIVE_SECONDS,
+                    ),
                 )
         return self._http
 
     async def aclose(self) -> None:
         """End all connections; the transport can be used again."""
+        self.closings += 1
         api, self._api = self._api, None
         http, self._http = self._http, None
         if api is not None:

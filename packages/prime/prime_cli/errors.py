@@ -7,6 +7,7 @@ classes of the exception that was raised.
 from __future__ import annotations
 
 import os
+import re
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,12 +51,34 @@ def report(error: BaseException, out: Output) -> int:
 
 
 def _sentence(error: BaseException, hint: str | None = None) -> Explanation:
-    return Explanation(str(error), getattr(error, "hint", None) or hint)
+    return Explanation(getattr(error, "sentence", str(error)), getattr(error, "hint", None) or hint)
 
 
 def _with(hint: str) -> Callable[[BaseException], Explanation]:
     """The exception's own sentence, and this hint unless it brings one."""
     return lambda error: _sentence(error, hint)
+
+
+# What a Hub's own word for programs says is not there → what to run next, with the OWNER/NAME of the Hub's sentence.
+MISSING = {
+    "version_not_found": "Run 'prime env versions {environment}' to see those there are.",
+    "path_not_found": "Run 'prime env inspect OWNER/NAME' to see what is in it.",
+    "team_not_found": "Run 'prime teams list' to see your teams, and 'prime whoami' for the account in use.",
+    "member_not_found": "Run 'prime teams members TEAM' to see who is in it.",
+    "account_not_found": "See to the spelling: it is the name that 'prime whoami' shows to its owner as Username.",
+    "not_your_name": "Your own name and your teams are what you may publish under: 'prime whoami', 'prime teams list'.",
+}
+
+
+def _missing(hint: str) -> Callable[[BaseException], Explanation]:
+    """The hint for what is missing; `hint` for an environment, and where the Hub does not say what it is."""
+
+    def rule(error: BaseException) -> Explanation:
+        named = re.search(r"[\w.-]+/[\w.-]+", str(error))
+        known = MISSING.get(getattr(error, "code", None) or "", hint)
+        return _sentence(error, known.format(environment=named[0] if named else "OWNER/NAME"))
+
+    return rule
 
 
 def _file(what: str) -> Callable[[BaseException], Explanation]:
@@ -92,8 +115,8 @@ RULES: dict[str, Callable[[BaseException], Explanation | None]] = {
     "prime_core.errors.PrimeError": _sentence,
     "prime_core.errors.NotAuthenticated": _sentence,
     "prime_core.errors.Unauthorized": _with("Run 'prime login' to get a key that this Hub accepts."),
-    "prime_core.errors.Forbidden": _with("Run 'prime whoami' to see which account and Hub you are using."),
-    "prime_core.errors.NotFound": _with(
+    "prime_core.errors.Forbidden": _missing("Run 'prime whoami' to see which account and Hub you are using."),
+    "prime_core.errors.NotFound": _missing(
         "Run 'prime env list' to see what there is, and 'prime whoami' for the Hub and account in use."
     ),
     "prime_core.errors.StorageFull": _with("The Hub's disk needs room; nothing of this was published."),
@@ -102,6 +125,13 @@ RULES: dict[str, Callable[[BaseException], Explanation | None]] = {
     ),
     "prime_core.errors.APITimeout": _with("Try again; 'prime hub logs' shows what this machine's own Hub is doing."),
     "prime_core.errors.LocalHubError": _with("Run 'prime hub logs' to see what the Hub wrote."),
+    "prime_sandboxes.exceptions.SandboxNotRunningError": lambda error: _sentence(
+        error,
+        f"'prime sandbox get {getattr(error, 'sandbox_id', '') or 'SANDBOX'}' shows why it ended and its last words; "
+        "'prime sandbox list' shows those that run.",
+    ),
+    "prime_sandboxes.exceptions.SandboxFileNotFoundError": _sentence,
+    "prime_sandboxes.exceptions.CommandTimeoutError": lambda error: Explanation(str(error), code=124),
     # What the machine raises.
     "builtins.FileNotFoundError": _file("No such file or directory"),
     "builtins.PermissionError": _file("Permission denied"),

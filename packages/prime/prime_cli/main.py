@@ -21,10 +21,16 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "login": ("prime_cli.commands.login", "login_app", "Log in to a Hub."),
     "logout": ("prime_cli.commands.login", "logout_app", "Forget the login."),
     "whoami": ("prime_cli.commands.login", "whoami_app", "Show the account and the Hub in use."),
+    "switch": ("prime_cli.commands.teams", "switch_app", "Act for a team, or for yourself."),
+    "teams": ("prime_cli.commands.teams", "app", "Teams: who is in them, who may do what."),
+    "tokens": ("prime_cli.commands.tokens", "app", "List, make and revoke API keys."),
     "config": ("prime_cli.commands.config", "app", "See and change the configuration, save and use contexts."),
-    "env": ("prime_cli.commands.env", "app", "Write, publish, pull, install and look up environments."),
+    "env": ("prime_cli.commands.env", "app", "Write, publish, pull, install, look up and change environments."),
+    "fork": ("prime_cli.commands.fork", "app", "Make a copy of an environment your own."),
+    "secret": ("prime_cli.commands.secret", "app", "Keep secrets that several of your environments use."),
     "eval": ("prime_cli.commands.eval", "app", "Evaluate a model on an environment."),
-    "images": ("prime_cli.commands.images", "app", "Build and list the images environments run in."),
+    "images": ("prime_cli.commands.images", "app", "Build, list, publish and delete the images environments run in."),
+    "sandbox": ("prime_cli.commands.sandbox", "app", "Start sandboxes, run commands in them, move files."),
     "hub": ("prime_cli.commands.hub", "app", "Run a Hub of your own on this machine."),
 }
 
@@ -112,6 +118,8 @@ def take_plain(args: list[str]) -> tuple[bool, list[str]]:
 def main(argv: list[str] | None = None) -> int:
     """Run one command line; the exit code: 0 done, 1 an error in a sentence, 2 a wrong command line, 130 Ctrl-C."""
     plain, args = take_plain(list(sys.argv[1:] if argv is None else argv))
+    if sys.stdin is None:  # closed by whoever started this
+        sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY))
     out.plain = plain
     if plain:
         os.environ["NO_COLOR"] = "1"  # for what this command starts or hands over to
@@ -128,7 +136,7 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         return _quiet_pipe()
     except typer.Abort:
-        out.note("Aborted.")
+        out.note("Aborted; nothing was done.")
         return 1
     except Exception as error:
         show, code = getattr(error, "show", None), getattr(error, "exit_code", None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -39,6 +40,14 @@ class Output:
     def success(self, text: str) -> None:
         """The line that says what was done, to stdout."""
         self.data(f"{self._paint('✓', '32', sys.stdout)} {text}")
+
+    def mark(self, good: bool) -> str:
+        """`✓` or `✗` for a line of stdout, coloured where colour is wanted."""
+        return self._paint("✓", "32", sys.stdout) if good else self._paint("✗", "31", sys.stdout)
+
+    def bare(self, text: str) -> str:
+        """Text without the colour that `mark` gives it."""
+        return re.sub(r"\x1b\[\d+m", "", text)
 
     def note(self, text: str = "") -> None:
         """Progress and remarks, to stderr."""

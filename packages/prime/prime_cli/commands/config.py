@@ -12,9 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
+from prime_cli.asking import confirm
 from prime_cli.groups import command_app, examples
 from prime_cli.output import Format, masked, out
-from prime_core.errors import ConfigError
+from prime_core.errors import ConfigError, NotFound
 
 app = command_app("See and change the configuration, save and use contexts.")
 
@@ -32,7 +33,7 @@ SHOWN: dict[str, tuple[str, tuple[str, ...]]] = {
 
 @app.command(epilog=examples("prime config view", "prime config view --output json"))
 def view(output: Annotated[Format, typer.Option("--output", "-o", help="How to print it.")] = Format.table) -> None:
-    """Show the configuration in force: variables first, then the context, then the file. Keys are masked."""
+    """Show the configuration in force. Variables come first, then the context, then the file. Keys are masked."""
     from prime_core.config import ConfigFile, load_config
 
     config = load_config()
@@ -105,7 +106,7 @@ def set_base_url(url: Annotated[str, typer.Argument(help="The Hub's address, wit
 
 @app.command("set-frontend-url", epilog=examples("prime config set-frontend-url https://hub.example.org"))
 def set_frontend_url(url: Annotated[str, typer.Argument(help="Address of the Hub's pages, for links.")]) -> None:
-    """Set the address that links to the Hub's pages begin with, where it is not the Hub's own."""
+    """Set the address of the Hub's pages. Links begin with it, where it is not the Hub's own."""
     from prime_core.config import ConfigFile, clean_base_url
 
     _check_url(url)
@@ -125,7 +126,8 @@ def set_inference_url(url: Annotated[str, typer.Argument(help="An OpenAI-compati
 
 @app.command("set-team-id", epilog=examples("prime config set-team-id cm1234567890abcdefghijklm"))
 def set_team_id(team_id: Annotated[str, typer.Argument(help="The team's id; '' for none.")]) -> None:
-    """Act for a team: what is pushed without --owner belongs to it."""
+    """Act for a team. What is pushed without --owner, and what is started, belongs to it."""
+    from prime_cli.commands.teams import my_teams
     from prime_core.config import ConfigFile
 
     team_id = team_id.strip()
@@ -133,8 +135,19 @@ def set_team_id(team_id: Annotated[str, typer.Argument(help="The team's id; '' f
         raise ConfigError(
             f"'{team_id}' is not a team's id.", "An id is a 'c' and 24 lower-case letters and digits; '' removes it."
         )
-    ConfigFile().update(team_id=team_id or None, team_name=None, team_role=None)
-    out.data(f"Team ID set to: {team_id}" if team_id else "Team ID removed.")
+    if not team_id:
+        ConfigFile().update(team_id=None, team_name=None, team_role=None)
+        out.data("Team ID removed.")
+        return
+    ConfigFile().update()  # raises under a temporary context, before the Hub is asked
+    rows = my_teams()
+    row = next((one for one in rows if one.get("teamId") == team_id), None)
+    if row is None:
+        known = ", ".join(f"{one['slug']} ({one['teamId']})" for one in rows)
+        raise NotFound(f"You are in no team with the id {team_id}.", 404, hint=f"Your teams: {known or 'none'}.")
+    ConfigFile().update(team_id=team_id, team_name=row.get("name"), team_role=row.get("role"))
+    out.data(f"Team ID set to: {team_id}")
+    out.note(f"That is {row.get('name')} ({row.get('slug')}), where you are {row.get('role')}.")
 
 
 @app.command("remove-team-id", epilog=examples("prime config remove-team-id"))
@@ -148,7 +161,7 @@ def remove_team_id() -> None:
 
 @app.command(epilog=examples("prime config save team-hub"))
 def save(name: Annotated[str, typer.Argument(help="Letters, digits, '-' and '_'.")]) -> None:
-    """Save the configuration under a name, for `prime -c NAME` and `prime config use NAME`."""
+    """Save the configuration under a name. `prime -c NAME` and `prime config use NAME` take it from there."""
     from prime_core.config import ConfigFile
 
     ConfigFile().contexts().save(name)
@@ -227,12 +240,11 @@ def envs(output: Annotated[Format, typer.Option("--output", "-o", help="How to p
 
 @app.command(epilog=examples("prime config reset --yes"))
 def reset(yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
-    """Empty the configuration: no key, no address, so that this machine's own Hub is meant. Saved contexts stay."""
+    """Empty the configuration. Without key and address this machine's own Hub is meant. Saved contexts stay."""
     from prime_core.config import ConfigFile
 
     file = ConfigFile()
-    if not yes and not typer.confirm(f"Empty {file.path}?", err=True):
-        raise typer.Abort
+    confirm(f"Empty {file.path}?", yes)
     file.update(**dict.fromkeys(file.read()))
     out.success("Configuration emptied")
 

@@ -28,7 +28,7 @@ def run(
     arguments: Annotated[list[str] | None, typer.Argument(metavar="ENV [OPTIONS]...")] = None,
     python: Annotated[str | None, typer.Option("--python", metavar="PYTHON")] = None,
 ) -> None:
-    """Run an evaluation; every option but --python belongs to it ('prime eval run --help')."""
+    """Run an evaluation; 'prime eval run --help' has its options."""
     from prime_cli.evaluating import evaluate
 
     raise typer.Exit(evaluate([*(arguments or []), *context.args], python))

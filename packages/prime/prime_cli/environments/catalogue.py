@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from prime_cli.environments.references import Reference
 from prime_cli.output import Output
+from prime_core.references import Reference
 
 
 def list_environments(
@@ -13,8 +13,12 @@ def list_environments(
     *,
     search: str | None,
     owner: str | None,
+    visibility: str | None,
     tags: list[str],
     mine: bool,
+    starred: bool,
+    sort: str,
+    order: str,
     limit: int,
     page: int,
     as_json: bool,
@@ -23,9 +27,10 @@ def list_environments(
     from prime_core.api import APIClient
     from prime_core.connection import connect
 
-    connection = connect(require_auth=mine, announce=out.note)
+    connection = connect(require_auth=mine or starred, announce=out.note)
     query: dict[str, Any] = {"limit": limit, "offset": (page - 1) * limit, "search": search, "owner": owner}
-    query |= {"tags": tags or None, "mine_only": True if mine else None, "include_teams": True}
+    query |= {"visibility": visibility, "tags": tags or None, "sort_by": sort, "sort_order": order}
+    query |= {"mine_only": True if mine else None, "starred_only": True if starred else None, "include_teams": True}
     with APIClient(connection.base_url, connection.api_key) as client:
         answer = client.get("/environmentshub/", query)
     found = answer.get("data") or []
@@ -39,9 +44,12 @@ def list_environments(
         return
     shown = [_row(row) for row in rows]
     out.table(
-        ["ENVIRONMENT", "VERSION", "VISIBILITY", "TAGS", "DESCRIPTION"],
+        ["ENVIRONMENT", "VERSION", "VISIBILITY", "STARS", "TAGS", "DESCRIPTION"],
         [
-            [row["environment"], row["version"], row["visibility"], ", ".join(row["tags"]), row["description"]]
+            [
+                *(row["environment"], row["version"], row["visibility"], row["stars"]),
+                *(", ".join(row["tags"]), row["description"]),
+            ]
             for row in shown
         ],
     )
@@ -57,6 +65,7 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
         "description": row.get("description") or "",
         "visibility": row.get("visibility"),
         "version": row.get("latest_version"),
+        "stars": row.get("stars") or 0,
         "updated_at": row.get("updated_at"),
         "tags": row.get("tags") or [],
     }
@@ -78,14 +87,19 @@ def show_environment(out: Output, reference: Reference, *, as_json: bool) -> Non
         shown = {key: value for key, value in detail.items() if key not in ("readme", "page_url")}
         out.json({**shown, "environment": f"{owner}/{name}", "version": detail.get("semantic_version"), "url": page})
         return
-    image = detail.get("image") or {}
+    image, source = detail.get("image") or {}, detail.get("forked_from") or {}
+    number = detail.get("semantic_version")
+    if detail.get("yanked"):
+        number = f"{number} (yanked{': ' + detail['yanked_reason'] if detail.get('yanked_reason') else ''})"
     out.fields(
         {
             "Environment": f"{owner}/{name}",
-            "Version": detail.get("semantic_version"),
+            "Version": number,
             "Newest": (detail.get("latest_version") or {}).get("semantic_version"),
             "Description": detail.get("description") or metadata.get("description") or None,
             "Visibility": detail.get("visibility"),
+            "Stars": detail.get("stars"),
+            "Forked from": f"{source['owner']}/{source['name']}@{source['version']}" if source else None,
             "Tags": ", ".join(detail.get("tags") or []) or None,
             "Image": image.get("reference"),
             "Needs": ", ".join(metadata.get("dependencies") or []) or None,

@@ -8,23 +8,42 @@ from pathlib import Path
 from typing import Any
 
 from prime_cli.environments.record import record_pull
-from prime_cli.environments.references import Reference
+from prime_cli.interrupts import saying
 from prime_cli.output import Output
 from prime_core.errors import APIError, PackagingError
+from prime_core.references import Reference
 
 
 def pull(reference: Reference, target: Path | None, out: Output) -> Path:
-    """Fetch, check and unpack; the folder's path is returned. Raises PrimeError, and leaves nothing behind then.
+    """Fetch, check and unpack, and say where it is and what comes next; the folder's path is returned. Raises PrimeError,
+    and leaves nothing behind then.
 
     Without `target`: `./environments/<name>` where `./environments` exists, else `./<name>`, with `-1`, `-2`, … when
     taken (protocols/hub.md §3.7). A target that is given must be empty or not there.
     """
+    if target is not None:
+        _check_empty(target)
+    with saying("nothing was written"):
+        folder, detail = _fetched(reference, target, out)
+    name = _name(detail, reference)
+    record_pull(
+        folder,
+        environment_id=str(detail.get("id")),
+        owner=_owner(detail, reference),
+        name=name,
+        version=str(detail.get("semantic_version") or reference.version),
+    )
+    out.success(f"Environment pulled to {folder}")
+    _say_next(folder, name, target is None, out)
+    return folder
+
+
+def _fetched(reference: Reference, target: Path | None, out: Output) -> tuple[Path, dict[str, Any]]:
+    """The folder that it was unpacked into, and the Hub's description of it."""
     from prime_core.api import APIClient
     from prime_core.connection import connect
     from prime_core.packaging import extract_archive, hash_archive
 
-    if target is not None:
-        _check_empty(target)
     connection = connect(require_auth=False, announce=out.note)
     with APIClient(connection.base_url, connection.api_key) as client, tempfile.TemporaryDirectory() as scratch:
         detail = _detail(client, reference)
@@ -38,22 +57,47 @@ def pull(reference: Reference, target: Path | None, out: Output) -> Path:
                 f"The source of {reference} has the content hash {found[:12]}…, but the Hub announced "
                 f"{announced[:12]}…; nothing was unpacked."
             )
-        folder = target or _free_folder(str(detail.get("name") or reference.name))
+        if detail.get("yanked"):
+            reason = f": {detail['yanked_reason']}" if detail.get("yanked_reason") else "."
+            out.warning(f"{reference.owner}/{reference.name} {detail.get('semantic_version')} was yanked{reason}")
+        folder = target or _free_folder(reference.name)  # never a name that the Hub says, which could lead anywhere
         _unpack(archive, folder, extract_archive)
-    record_pull(
-        folder,
-        environment_id=str(detail.get("id")),
-        owner=_owner(detail, reference),
-        name=str(detail.get("name") or reference.name),
-        version=str(detail.get("semantic_version") or reference.version),
-    )
-    return folder
+    return folder, detail
+
+
+def _say_next(folder: Path, name: str, own_choice: bool, out: Output) -> None:
+    """Which commands go on with it. One beside a folder of its name is not found by its name."""
+    from prime_core.metadata import module_name
+    from prime_core.project import has_project
+
+    taken = folder.with_name(module_name(name))
+    if own_choice and folder != taken:
+        out.note(f"{taken} is there already and stays as it is; '{name}' goes on to mean that one. Next:")
+        out.note(f"  diff -r {taken} {folder}")
+        out.note(f"  prime env push -p {folder}    # publishes what is in this one")
+        return
+    word = name if folder == taken else folder.name
+    where = "" if folder.parent == Path("environments") else f" -p {folder.parent}"
+    steps = [f"prime env install {word}{where}", f"prime eval run {name} -m baseline/random -n 5"]
+    if has_project(folder):
+        steps.insert(0, f"vf-build {word}{where}" if folder == taken else f"vf-build -p {folder}")
+    out.note("Next:")
+    for step in steps:
+        out.note(f"  {step}")
 
 
 def _detail(client: Any, reference: Reference) -> dict[str, Any]:
     answer = client.get(reference.path)
     data = answer.get("data", answer)
     return data if isinstance(data, dict) else {}
+
+
+def _name(detail: dict[str, Any], reference: Reference) -> str:
+    """Its name as the Hub writes it, where that is a way to write what was asked for."""
+    from packaging.utils import canonicalize_name
+
+    told = str(detail.get("name") or "")
+    return told if canonicalize_name(told) == canonicalize_name(reference.name) else reference.name
 
 
 def _owner(detail: dict[str, Any], reference: Reference) -> str:

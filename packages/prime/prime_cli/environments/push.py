@@ -1,4 +1,4 @@
-"""`prime env push`: check the folder → image → wheel, archive, hash → resolve → wheel → source archive → visible.
+"""`prime env push`: check the folder → ask the Hub whether it may go on → image → wheel, archive, hash → resolve → wheel → source archive → visible.
 
 Nothing is sent before the folder is in order, and a version is visible only after the last step (hub.md §3.3), so
 a push that stops anywhere publishes nothing and can be repeated.
@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prime_cli.environments.record import record_push
 from prime_cli.environments.versions import Bump, next_version, write_version
+from prime_cli.interrupts import saying
 from prime_cli.output import Output
 from prime_core.errors import Conflict, NotFound, PrimeError, ProjectError
 
@@ -30,9 +31,12 @@ MISSING_MANIFEST = "OpenEnv environment requires .build.json. Run 'vf-build' fir
 
 @dataclass(frozen=True)
 class PushOptions:
-    """`owner` None: the account's own environment, or the configured team's. `build`: whether an image may be built."""
+    """`owner`, `team` None: the account's own environment, or the configured team's. `build`: whether an image may be
+    built.
+    """
 
     owner: str | None = None
+    team: str | None = None
     visibility: str | None = None
     bump: Bump | None = None
     build: bool = True
@@ -40,47 +44,81 @@ class PushOptions:
 
 def push(env_dir: Path, options: PushOptions, out: Output) -> None:
     """Publish an environment's folder. Raises PrimeError and its kinds."""
+    state = _State()
+    with saying(lambda: state.words):
+        _push(env_dir, options, out, state)
+
+
+class _State:
+    """How far a push is, for who interrupts it."""
+
+    words = "nothing was published; the same command begins anew"
+    published = False
+
+
+def _push(env_dir: Path, options: PushOptions, out: Output, state: _State) -> None:
     from prime_core.connection import connect
     from prime_core.metadata import check_environment
     from prime_core.project import has_project
 
     checked = check_environment(env_dir)
+    version = checked.version
     connection = connect(announce=out.note)
-    with _bumped(env_dir, checked, options.bump, out) as metadata:
+    if options.bump:
+        newest = _ask(env_dir, checked.name, None, options, connection).get("newest_release")
+        version = next_version(version, options.bump, newest)
+    owner = _ask(env_dir, checked.name, version, options, connection).get("owner") or {}
+    with _bumped(env_dir, checked, version, out, state) as metadata:
         openenv = has_project(env_dir)
         if openenv:
-            _ensure_image(env_dir, metadata.normalized_name, options.build, connection, out)
+            _ensure_image(env_dir, metadata.normalized_name, options.build, connection, owner, out)
         out.data(f"Pushing environment {metadata.name} to Environments Hub...")
         with tempfile.TemporaryDirectory(prefix="prime-push-") as scratch:
-            Package(env_dir, metadata, Path(scratch), openenv).publish(options, connection, out)
+            Package(env_dir, metadata, Path(scratch), openenv).publish(options, connection, out, state)
+
+
+def _ask(env_dir: Path, name: str, version: str | None, options: PushOptions, connection: Connection) -> dict[str, Any]:
+    """Whether the push can go on, before anything is written or built for it, and what the Hub says of the environment.
+
+    Raises what the push would.
+    """
+    from prime_core.api import APIClient
+
+    body = {**_resolve_body(name, options), "semantic_version": version}
+    with APIClient(connection.base_url, connection.api_key) as client:
+        try:
+            return _data(client.post("/environmentshub/check", body))
+        except Conflict as conflict:
+            raise _explained(conflict, env_dir, str(version)) from None
 
 
 @contextmanager
 def _bumped(
-    env_dir: Path, metadata: EnvironmentMetadata, bump: Bump | None, out: Output
+    env_dir: Path, metadata: EnvironmentMetadata, version: str, out: Output, state: _State
 ) -> Generator[EnvironmentMetadata]:
-    """The metadata with the next version written into pyproject.toml; the old one comes back when the push fails."""
-    if bump is None:
+    """The metadata with `version` written into pyproject.toml; the old one comes back when the push fails."""
+    if version == metadata.version:
         yield metadata
         return
     from prime_core.metadata import check_environment
 
     pyproject = env_dir / "pyproject.toml"
     before = pyproject.read_bytes()
-    version = next_version(metadata.version, bump)
     write_version(pyproject, version)
     after = pyproject.read_bytes()
     out.note(f"Auto-bumping version: {metadata.version} → {version}")
     try:
         yield check_environment(env_dir)
     except BaseException:
-        if pyproject.read_bytes() == after:
+        if not state.published and pyproject.read_bytes() == after:
             pyproject.write_bytes(before)
         raise
 
 
-def _ensure_image(env_dir: Path, name: str, may_build: bool, connection: Connection, out: Output) -> None:
-    """Build the image of `proj/` when there is none, its context has changed, or this Hub does not have it."""
+def _ensure_image(
+    env_dir: Path, name: str, may_build: bool, connection: Connection, owner: dict[str, Any], out: Output
+) -> None:
+    """Build the image of `proj/` when there is none, its context has changed, or this Hub has none of the owner's."""
     from prime_core.context import context_digest
     from prime_core.manifest import load_manifest, manifest_path
     from prime_core.project import project_dir, read_project
@@ -92,23 +130,29 @@ def _ensure_image(env_dir: Path, name: str, may_build: bool, connection: Connect
         changed = manifest.context_digest not in (None, context_digest(project.root, project.dockerfile))
         if not may_build and changed:
             out.warning("proj/ has changed since its image was built; the version names the old image (--no-build).")
-        if not may_build or (not changed and _has_image(connection, manifest.image, manifest.image_digest)):
+        if not may_build or (not changed and _has_image(connection, manifest.image, manifest.image_digest, owner)):
             return
     elif not may_build:
         raise ProjectError(MISSING_MANIFEST)
     from verifiers.cli.build import build_environment
 
-    build_environment(env_dir, env_id=name, connection=connection)
+    build_environment(env_dir, env_id=name, connection=replace(connection, team_id=owner.get("teamId")))
 
 
-def _has_image(connection: Connection, reference: str, digest: str | None) -> bool:
-    """Whether the Hub has the image that a manifest names: by digest where it has one, else by the tag."""
+def _has_image(connection: Connection, reference: str, digest: str | None, owner: dict[str, Any]) -> bool:
+    """Whether the Hub has the image that a manifest names, as one of the owner's: by digest where it has one, else by the
+    tag.
+    """
     from prime_sandboxes import ImageClient
 
-    name, _, tag = reference.partition("@")[0].rpartition("/")[2].partition(":")
+    path, _, last = reference.partition("@")[0].rpartition("/")
+    name, _, tag = last.partition(":")
+    whose = path.rpartition("/")[2]
+    if whose and whose.lower() != str(owner.get("name") or whose).lower():
+        return False
     with ImageClient(connection) as images:
         try:
-            image = images.get(name, tag or "latest")
+            image = images.get(name, tag or "latest", team_id=owner.get("teamId") or "")
         except NotFound:
             return False
     return image.status == "COMPLETED" and digest in (None, image.digest)
@@ -126,7 +170,7 @@ class Package:
         self.archive = scratch / f"{metadata.name}-{metadata.version}-{self.content_hash[:8]}.tar.gz"
         write_source_archive(env_dir, self.archive)
 
-    def publish(self, options: PushOptions, connection: Connection, out: Output) -> None:
+    def publish(self, options: PushOptions, connection: Connection, out: Output, state: _State) -> None:
         """Send it, print the seed's lines and note the push in the folder."""
         from prime_core.api import APIClient
 
@@ -137,9 +181,15 @@ class Package:
             out.data("Uploading package...")
             try:
                 self._send_wheel(client, environment_id)
-                self._send_archive(client, environment_id)
+                finalise = self._send_archive(client, environment_id)
+                state.words = (
+                    f"the Hub was just publishing it: 'prime env versions {owner}/{metadata.name}' shows whether it did"
+                )
+                finalise()
+                state.words = f"{owner}/{metadata.name} {metadata.version} is published"
+                state.published = True
             except Conflict as conflict:
-                raise self._explained(conflict) from None
+                raise _explained(conflict, self.env_dir, metadata.version) from None
         record_push(
             self.env_dir,
             environment_id=environment_id,
@@ -150,6 +200,13 @@ class Package:
         )
         out.data(f"Successfully published {metadata.name} v{metadata.version}")
         out.data(f"View at: {connection.frontend_url}/dashboard/environments/{owner}/{metadata.name}")
+        if target.get("created"):
+            private = str(target.get("visibility")).upper() == "PRIVATE"
+            way = "others do not see it" if private else "everybody finds and installs it"
+            other = "PUBLIC" if private else "PRIVATE"
+            out.note(
+                f"{owner}/{metadata.name} is new, and {way} ('prime env visibility {owner}/{metadata.name} {other}' changes that)."
+            )
 
     def _send_wheel(self, client: APIClient, environment_id: str) -> None:
         body = self._body(self.wheel.path.name, self.wheel.path.name, self.wheel.sha256)
@@ -158,14 +215,19 @@ class Package:
             client.upload(slot["upload_url"], self.wheel.path)
             client.post(f"/environmentshub/{environment_id}/wheels/{slot['wheel_id']}/finalize")
 
-    def _send_archive(self, client: APIClient, environment_id: str) -> None:
+    def _send_archive(self, client: APIClient, environment_id: str) -> Callable[[], None]:
+        """Send the source; what is returned is the last step, which makes the version visible."""
         sha256 = hashlib.sha256(self.archive.read_bytes()).hexdigest()
         body = self._body(self.archive.name, f"{self.metadata.name}-{self.metadata.version}.tar.gz", sha256)
         slot = _data(client.post(f"/environmentshub/{environment_id}/versions", body))
         client.upload(slot["upload_url"], self.archive)
-        done = _data(client.post(f"/environmentshub/{environment_id}/versions/{slot['version_id']}/finalize"))
-        if not done.get("success"):
-            raise PrimeError(f"The Hub did not publish it: {done.get('message') or 'it gave no reason'}.")
+
+        def finalise() -> None:
+            done = _data(client.post(f"/environmentshub/{environment_id}/versions/{slot['version_id']}/finalize"))
+            if not done.get("success"):
+                raise PrimeError(f"The Hub did not publish it: {done.get('message') or 'it gave no reason'}.")
+
+        return finalise
 
     def _body(self, filename: str, original_filename: str, sha256: str) -> dict[str, Any]:
         from prime_core.packaging import runtime_hint
@@ -196,16 +258,20 @@ class Package:
             **({"runtime_hint": hint} if hint else {}),
         }
 
-    def _explained(self, conflict: Conflict) -> PrimeError:
-        """The seed's sentence for a version that exists; any other conflict as the Hub worded it."""
-        if "already exists" not in (conflict.detail or str(conflict)):
-            return conflict
-        name, version = self.metadata.name, self.metadata.version
-        return PrimeError(
-            f"Version {version} already exists",
-            f"A version is never changed: write a new one into {self.env_dir / 'pyproject.toml'} and push again, "
-            f"or run 'prime env push {name} --auto-bump'.",
-        )
+
+def _explained(conflict: Conflict, env_dir: Path, version: str) -> PrimeError:
+    """The seed's sentence for a version that exists; any other conflict as the Hub worded it."""
+    told = conflict.detail or str(conflict)
+    if "already exists" not in told:
+        return conflict
+    why = "A version is never changed"
+    if "used twice" in told:
+        why = "It was published once and is there no more, and a number is never used twice"
+    return PrimeError(
+        f"Version {version} already exists",
+        f"{why}: write a new one into {env_dir / 'pyproject.toml'} and push again, "
+        "or run the same command with --auto-bump.",
+    )
 
 
 def _resolve_body(name: str, options: PushOptions) -> dict[str, Any]:
@@ -217,6 +283,8 @@ def _resolve_body(name: str, options: PushOptions) -> dict[str, Any]:
     team = load_config().team_id
     if options.owner:
         body["owner_slug"] = options.owner
+    elif options.team:
+        body["team_slug"] = options.team
     elif team:
         body["team_id"] = team
     return body

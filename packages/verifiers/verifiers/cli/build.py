@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 BUILD_SECONDS = 1200.0
 UNDERSCORES = "Environment id must use hyphens (e.g. openenv-echo), not underscores."
 HEARTBEAT_SECONDS = 5.0
+EXAMPLES = """\
+examples:
+  vf-build my-game                     the image of ./environments/my_game/proj
+  vf-build my-game -p ~/environments
+  vf-build -p ./my_game --verbose      that folder itself, with all logs
+  vf-build my-game --no-cache --startup-timeout 120
+"""
 
 
 class BuildFailed(PrimeError):
@@ -36,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="vf-build",
         description="Build the image of an OpenEnv environment, start it once, and write proj/.build.json.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("env", metavar="ENV", nargs="?", help="for example my-env; left out, --path is its folder")
     parser.add_argument("-p", "--path", default="./environments", help="where environments lie (default: %(default)s)")
@@ -242,7 +251,7 @@ def _folder(env_id: str | None, base: Path) -> Path:
 
 
 def _complain(error: PrimeError, code: int) -> int:
-    print(f"Error: {error}", file=sys.stderr)
+    print(f"Error: {error.sentence}", file=sys.stderr)
     if error.hint:
         print(error.hint, file=sys.stderr)
     return code

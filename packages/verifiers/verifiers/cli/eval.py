@@ -94,6 +94,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "vf-eval") -> int:
         print(f"Error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        print("Interrupted before the first rollout; nothing was recorded.", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -153,10 +154,7 @@ def _plan(arguments: Arguments) -> Plan:
     candidates = (name, plain_name(env_id))
     found = next((one for one in candidates if make_importable(one, arguments.env_dir_path)), None)
     if found is None:
-        where = Path(arguments.env_dir_path) / module_name(name)
-        raise CommandError(
-            f"The environment '{name}' is not installed and not in {where}. Install it with: prime env install {env_id}"
-        )
+        raise CommandError(_not_found(env_id, name, arguments.env_dir_path))
     origin = origin_of(found, arguments.env_dir_path)
     try:
         check_version(env_id, origin)
@@ -194,6 +192,22 @@ def _plan(arguments: Arguments) -> Plan:
         for doubt in model.client.doubts(identity.env_id, number_rows(rows)):
             print(f"Note: {doubt}", file=sys.stderr)
     return Plan(arguments, env, origin, model, rows, identity, len(rows) // rollouts, rollouts)
+
+
+def _not_found(env_id: str, name: str, base: str) -> str:
+    """Where it was looked for, and what to do: it may lie next door, or be a name of the Hub."""
+    from prime_core.metadata import nearby
+
+    missing = f"The environment '{name}' is not installed and not in {Path(base) / module_name(name)}."
+    near = nearby(env_id, base)
+    if near is not None:
+        return f"{missing} It is in {near.as_posix()}: add --env-dir-path {near.parent.as_posix()}"
+    if "/" in env_id:
+        return f"{missing} Install it with: prime env install {env_id}"
+    return (
+        f"{missing} Install it from the Hub with: prime env install OWNER/{env_id}; or, if it is your own, start this "
+        "in the folder that holds it, or name that with --env-dir-path"
+    )
 
 
 def _results_base(arguments: Arguments) -> Path:

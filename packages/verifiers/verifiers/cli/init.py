@@ -6,8 +6,10 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from prime_core.errors import PackagingError, PrimeError
 
@@ -19,11 +21,21 @@ from __MODULE__.tasks import questions, right_number
 
 """
 
+EXAMPLES = """\
+examples:
+  vf-init my-env                 one module, ./environments/my_env/my_env.py
+  vf-init my-env --multi-file    a package folder instead
+  vf-init my-game --openenv      with a game server in proj/, for vf-build
+"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; gives its exit code."""
     parser = argparse.ArgumentParser(
-        prog="vf-init", description="Make a new environment that installs, runs and scores as generated."
+        prog="vf-init",
+        description="Make a new environment that installs, runs and scores as generated.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("env", metavar="ENV", help="the environment's name, for example my-env")
     parser.add_argument("-p", "--path", default="./environments", help="where environments lie (default: %(default)s)")
@@ -32,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rewrite-readme", action="store_true", help="write README.md anew where there is one")
     given = parser.parse_args(argv)
     try:
-        folder = create_environment(
+        created = created_files(
             given.env,
             given.path,
             openenv=given.openenv,
@@ -45,11 +57,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.hint:
             print(error.hint, file=sys.stderr)
         return 1
-    print(f"Created {folder}")
+    print(created)
     return 0
 
 
-def create_environment(
+@dataclass(frozen=True)
+class Created:
+    """An environment's folder, how many files were written to it, and how many were there before."""
+
+    folder: Path
+    written: int
+    kept: int
+
+    def __str__(self) -> str:
+        if not self.written:
+            return f"{self.folder} is there already; nothing was written."
+        return f"Completed {self.folder}" if self.kept else f"Created {self.folder}"
+
+
+def create_environment(name: str, base: str | Path = "./environments", **options: Any) -> Path:
+    """`created_files`, of which this returns the folder."""
+    return created_files(name, base, **options).folder
+
+
+def created_files(
     name: str,
     base: str | Path = "./environments",
     *,
@@ -57,8 +88,8 @@ def create_environment(
     multi_file: bool = False,
     rewrite_readme: bool = False,
     announce: Callable[[str], object] | None = None,
-) -> Path:
-    """Write a new environment to `base/<module>` and return the folder.
+) -> Created:
+    """Write a new environment to `base/<module>`.
 
     Files that exist are left as they are, each with a line to `announce` (default: stderr).
     Raises PackagingError: a name that cannot be one, a folder that cannot be written.
@@ -70,17 +101,20 @@ def create_environment(
         )
     module = name.replace("-", "_").lower()
     folder = Path(base).expanduser() / module
+    written = kept = 0
     for path, text in _contents(module, openenv, multi_file).items():
         target = folder / path
         if target.exists() and not (rewrite_readme and path == "README.md"):
             announce(f"{target.name} already exists at {target}, skipping...")
+            kept += 1
             continue
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text, encoding="utf-8")
         except OSError as error:
             raise PackagingError(f"{target} cannot be written: {error.strerror or error}.") from None
-    return folder
+        written += 1
+    return Created(folder, written, kept)
 
 
 def _contents(module: str, openenv: bool, multi_file: bool) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import json
 import logging
 import os
 import random
@@ -55,7 +56,8 @@ class SandboxSource:
     """Servers of a project's image, each in a sandbox of the Hub that the configuration names.
 
     A sandbox has a lease (`lease_seconds`, or PRIME_LEASE_SECONDS) that is renewed in the background, so it is gone one
-    lease after this process died. A Hub that does not have the image builds it from `project`, where that is given.
+    lease after this process died. A Hub that does not have the image builds it from `project`, where that is given; and
+    where the account may publish the project's environment, the Hub gives it that environment's secrets and variables.
     """
 
     starts = True
@@ -71,6 +73,7 @@ class SandboxSource:
         require_sandboxes()
         self.manifest = manifest
         self._project = project
+        self._environment = None if project is None else environment_of(project)
         self._building: asyncio.Task[None] | None = None
         self.patience = patience or Patience()
         self.lease_seconds = lease_seconds if lease_seconds is not None else default_lease_seconds()
@@ -140,6 +143,7 @@ class SandboxSource:
             image_digest=manifest.image_digest,
             start_command=manifest.start_command,
             port=manifest.port,
+            environment=self._environment,
             cpu_cores=2,
             memory_gb=4,
             disk_size_gb=10,
@@ -259,6 +263,20 @@ class _Sandboxed:
         with contextlib.suppress(Exception):
             await self._source.client().delete(self.id)
         self._stopped = True  # a delete that was cancelled may be asked for again
+
+
+def environment_of(project: Path) -> str:
+    """The environment that a project belongs to, as the Hub is asked for what it gives: `OWNER/NAME` where the folder says
+    where it was pushed to or pulled from, else its name.
+    """
+    from prime_core.manifest import environment_id_of
+
+    try:
+        record = json.loads((project.absolute().parent / ".prime" / ".env-metadata.json").read_text(encoding="utf-8"))
+        owner, name = record["owner"], record["name"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return environment_id_of(project)
+    return f"{owner}/{name}" if isinstance(owner, str) and isinstance(name, str) else environment_id_of(project)
 
 
 def room_for(machine: Any, server_bytes: int | None) -> Room:

@@ -1,0 +1,1 @@
+"""The commands of `prime env` by what they do; `prime_cli.commands.env` puts them together."""

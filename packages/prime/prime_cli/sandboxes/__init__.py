@@ -1,0 +1,1 @@
+"""What the commands about sandboxes and images are made of."""
