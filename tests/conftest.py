@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support import databases
+
 if TYPE_CHECKING:
     import httpx
 
@@ -31,11 +33,12 @@ def _isolate() -> None:
     """Once, before anything of ours is imported."""
     real_home = Path(os.environ.get("HOME") or "~").expanduser()
     for name in list(os.environ):
-        if name.startswith(("PRIME_", "OPENAI_", "ANTHROPIC_")) and name not in (
-            "PRIME_TEST_STRICT",
-            "PRIME_HUB_WHEELS",
+        if name.startswith(("PRIME_", "OPENAI_", "ANTHROPIC_")) and not (
+            name.startswith("PRIME_TEST_") or name == "PRIME_HUB_WHEELS"
         ):
             del os.environ[name]
+    # The one that every machine has; lanes play the same tests on others.
+    os.environ["PRIME_HUB_RUNTIME"] = os.environ.get("PRIME_TEST_RUNTIME") or "process"
     for name in ("VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "PYTHONPATH", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
         os.environ.pop(name, None)
     caches = Path(os.environ.pop("XDG_CACHE_HOME", "") or real_home / ".cache")
@@ -48,6 +51,7 @@ def _isolate() -> None:
     if settings.is_file():
         os.environ.setdefault("UV_CONFIG_FILE", str(settings))
     os.environ["PRIME_CACHE_DIR"] = str(ROOT / ".cache" / "tests")
+    os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(ROOT / ".cache" / "hypothesis")
     os.environ["PRIME_DISABLE_VERSION_CHECK"] = "1"
     os.environ["NO_COLOR"] = "1"
     os.environ["COLUMNS"] = "200"
@@ -78,6 +82,14 @@ def _index_problem() -> str | None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if not STRICT and item.get_closest_marker("index") and (problem := _index_problem()):
         pytest.skip(problem)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is about SQLite's file is not about a Hub on Postgres."""
+    if databases.on_postgres():
+        left_out = [item for item in items if item.get_closest_marker("sqlite")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -135,6 +147,16 @@ def end(pid: int | None, number: int = signal.SIGTERM, seconds: float = STOP_SEC
     raise AssertionError(f"process {pid} cannot be ended")
 
 
+def end_runner(pid: int | None) -> None:
+    """End a runner. Numbers are given again: one that ended long ago may be another program's now, which is left alone."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return
+    if b"prime_hub.runner" in command:
+        end(pid)
+
+
 class RunningHub:
     """A real Hub process on a free port of 127.0.0.1, with its own data folder and its own runner."""
 
@@ -148,6 +170,8 @@ class RunningHub:
         self._clients: list[httpx.Client] = []
         self._api: httpx.Client | None = None
         self.process: subprocess.Popen[bytes] | None = None
+        self.variables = databases.make(data_dir)
+        """Environment variables of the Hub's own programs."""
         self.start()
 
     @property
@@ -202,7 +226,12 @@ class RunningHub:
     def add_user(self, name: str) -> str:
         """Make an account by the command line; returns its token."""
         command = [sys.executable, "-m", "prime_hub", "user", "add", name, "--data-dir", str(self.data_dir)]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        environment = {**os.environ, **self.variables}
+        return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout.strip()
+
+    def sql(self, statement: str, **values: Any) -> list[Any]:
+        """One statement (`:name` for values) on the Hub's database: its rows, or how many rows it changed."""
+        return databases.sql(self.data_dir, statement, **values)
 
     def environment(self, token: str | None = None) -> dict[str, str]:
         """Environment variables with which our commands talk to this Hub."""
@@ -235,6 +264,7 @@ class RunningHub:
                 stdout=log,
                 stderr=log,
                 preexec_fn=self._before,
+                env={**os.environ, **self.variables},
             )
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
@@ -275,9 +305,8 @@ class RunningHub:
                 self.stop()
         finally:
             self.close_clients()
-            runner = self.runner_pid
-            if runner is not None and alive(runner):
-                end(runner)
+            end_runner(self.runner_pid)
+            databases.drop(self.data_dir)
 
 
 HubFactory = Callable[..., RunningHub]

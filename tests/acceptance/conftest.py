@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import alive
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -32,6 +36,7 @@ class Machine:
 
     base: Path
     env: dict[str, str] = field(default_factory=dict)
+    _mains: set[int] = field(default_factory=set)
 
     @property
     def work(self) -> Path:
@@ -86,17 +91,19 @@ class Machine:
                 found[int(entry.name)] = command.replace(b"\0", b" ").decode(errors="replace").strip()
         return found
 
-    def servers(self) -> dict[int, str]:
-        """The processes that belong to sandboxes."""
-        found = {}
-        for pid, command in self.processes().items():
-            try:
-                environment = (Path("/proc") / str(pid) / "environ").read_bytes()
-            except OSError:
-                continue
-            if b"PRIME_SANDBOX_ID=" in environment:
-                found[pid] = command
-        return found
+    def servers(self) -> set[int]:
+        """The processes of sandboxes: what carries their mark, and the main ones by the runner's own records."""
+        found = set()
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                environment = (entry / "environ").read_bytes()
+                if b"PRIME_SANDBOX_ID=" in environment and str(self.base).encode() in environment:
+                    found.add(int(entry.name))
+        for file in (self.hub_dir / "runner" / "sandboxes").glob("*/state.json"):
+            with contextlib.suppress(OSError, ValueError):
+                self._mains.add(int(json.loads(file.read_text()).get("pid") or 0))
+        self._mains = {pid for pid in self._mains if alive(pid)}
+        return found | self._mains
 
     def temporary(self) -> set[str]:
         return {str(path.relative_to(self.base / "tmp")) for path in (self.base / "tmp").rglob("*")}
@@ -125,6 +132,7 @@ def make_machine(base: Path) -> Machine:
             "PRIME_CACHE_DIR": os.environ["PRIME_CACHE_DIR"],
             "UV_CACHE_DIR": os.environ["UV_CACHE_DIR"],
             "PRIME_LEASE_SECONDS": "4",
+            "PRIME_HUB_RUNTIME": os.environ["PRIME_HUB_RUNTIME"],
             "NO_COLOR": "1",
             "COLUMNS": "200",
         },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import secrets
 import subprocess
 import sys
@@ -58,6 +59,25 @@ class Prime:
         assert done.returncode == code, f"{args}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr
         return done.stderr
+
+    def answering(self, answer: str, *args: str | Path) -> subprocess.CompletedProcess[str]:
+        """Run one command line with a terminal as its standard input, at which `answer` is typed."""
+        ours, theirs = pty.openpty()
+        try:
+            os.write(ours, answer.encode())
+            return subprocess.run(
+                [PRIME, *map(str, args)],
+                cwd=self.cwd,
+                env=self.environment(),
+                stdin=theirs,
+                capture_output=True,
+                text=True,
+                timeout=280,
+                check=False,
+            )
+        finally:
+            os.close(ours)
+            os.close(theirs)
 
     def user(self, name: str, **env: str) -> Prime:
         """Another user of this machine: an empty home, an empty working folder."""

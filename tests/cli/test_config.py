@@ -96,17 +96,29 @@ def test_names_of_contexts(hub_user):
     assert "is not allowed" in hub_user.fails("config", "save", "../up")
 
 
-def test_team_id(hub_user):
-    team = "c" + "a1" * 12
-    assert hub_user.ok("config", "set-team-id", team) == f"Team ID set to: {team}\n"
-    assert config_of(hub_user)["team_id"] == team
-    assert "is not a team's id" in hub_user.fails("config", "set-team-id", "my-team")
-    hub_user.ok("config", "remove-team-id")
-    assert "team_id" not in config_of(hub_user)
+def test_team_id(author):
+    author.ok("teams", "create", f"t-{author.name}", "--name", "The Team")
+    (row,) = json.loads(author.ok("teams", "list", "-o", "json"))
+    team = row["teamId"]
+    done = author("config", "set-team-id", team)
+    assert (done.returncode, done.stdout) == (0, f"Team ID set to: {team}\n")
+    assert f"That is The Team (t-{author.name}), where you are owner." in done.stderr
+    saved = config_of(author)
+    assert (saved["team_id"], saved["team_name"], saved["team_role"]) == (team, "The Team", "owner")
+    assert "is not a team's id" in author.fails("config", "set-team-id", "my-team")
+    other = "c" + "a1" * 12
+    error = author.fails("config", "set-team-id", other)
+    assert error == f"Error: You are in no team with the id {other}.\nYour teams: t-{author.name} ({team}).\n"
+    assert config_of(author)["team_id"] == team
+    author.ok("config", "remove-team-id")
+    assert not {"team_id", "team_name", "team_role"} & config_of(author).keys()
+    author.ok("config", "set-team-id", team)
+    assert author.ok("config", "set-team-id", "") == "Team ID removed.\n"
+    assert "team_id" not in config_of(author)
 
 
 def test_reset_asks_unless_told(hub_user):
-    done = hub_user("config", "reset", stdin="n\n")
+    done = hub_user.answering("n\n", "config", "reset")
     assert done.returncode == 1
     assert config_of(hub_user)["api_key"] == KEY
     hub_user.ok("config", "reset", "--yes")

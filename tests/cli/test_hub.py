@@ -113,6 +113,28 @@ def test_serve_until_it_is_ended(prime, tmp_path, number):
     assert b"Traceback" not in output
 
 
+def test_a_hub_for_the_network_says_where_others_reach_it(prime, tmp_path):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # sends nothing
+        mine = probe.getsockname()[0]
+    for host, shown in (("0.0.0.0", True), ("127.0.0.1", False)):
+        data_dir = tmp_path / host
+        command = [PRIME, "hub", "serve", "--host", host, "--port", "0", "--data-dir", data_dir]
+        child = subprocess.Popen(command, env=prime.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        try:
+            port = wait_for(data_dir, child)["url"].rpartition(":")[2]
+            if shown:
+                found = httpx.get(f"http://{mine}:{port}/api/v1/health", trust_env=False)
+                assert found.json()["status"] == "ok"
+        finally:
+            child.terminate()
+            output = child.communicate(timeout=60)[0].decode()
+            prime("hub", "stop", "--data-dir", data_dir)
+        assert f"Hub http://127.0.0.1:{port} (" in output
+        assert (f"Others reach it at:\n  http://{mine}:{port}\n" in output) == shown
+        assert ("Warning: it is open to the network." in output) == shown
+
+
 def wait_for(data_dir: Path, child: subprocess.Popen) -> dict:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and child.poll() is None:
@@ -124,6 +146,59 @@ def wait_for(data_dir: Path, child: subprocess.Popen) -> dict:
             return address
         time.sleep(0.02)
     raise AssertionError(child.communicate()[0])
+
+
+def test_limits_of_a_hub_are_kept_and_told(prime, tmp_path):
+    """`--limit`: what is beyond one sandbox's is refused, and who has as much as an account may have waits."""
+    data_dir = tmp_path / "data"
+    limits = ("sandbox-memory-gb=2", "sandbox-disk-gb=6", "account-sandboxes=1")
+    command = [PRIME, "hub", "serve", "--port", "0", "--data-dir", data_dir]
+    child = subprocess.Popen(
+        [*command, *(word for limit in limits for word in ("--limit", limit))],
+        env=prime.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        url = wait_for(data_dir, child)["url"]
+        user = prime.user(
+            "limited", PRIME_API_BASE_URL=url, PRIME_API_KEY=(data_dir / "owner.token").read_text().strip()
+        )
+        (user.cwd / "Dockerfile").write_text('FROM python:3.11-slim\nCMD ["python", "-m", "http.server", "8000"]\n')
+        user.ok("images", "push", "demo")
+        error = user.fails("sandbox", "create", "demo", "--memory", "4")
+        assert "A sandbox of this Hub may have at most 2 GiB of memory, and 4 were asked for" in error
+        assert "ask for less: --memory 2." in error
+        error = user.fails("sandbox", "create", "demo", "--disk", "7")
+        assert "at most 6 GiB of disk, and 7 were asked for" in error
+        first = user.ok("sandbox", "create", "demo", "--memory", "2").strip()
+        second = user.ok("sandbox", "create", "demo", "--no-wait").strip()
+        shown = user.ok("sandbox", "get", second)
+        assert "Your account has 1 of at most 1 sandboxes, and 0 of yours are before this one" in shown
+        user.ok("sandbox", "delete", first)
+        deadline = time.monotonic() + 60
+        while json.loads(user.ok("sandbox", "get", second, "-o", "json"))["status"] != "RUNNING":
+            assert time.monotonic() < deadline
+        user.ok("sandbox", "delete", second)
+    finally:
+        child.terminate()
+        output, _ = child.communicate(timeout=60)
+        prime("hub", "stop", "--data-dir", data_dir)
+    assert b"Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("limit", "sentence"),
+    [
+        ("memory=2", "'memory=2' is not one of account-sandboxes, account-cpus, account-memory-gb"),
+        ("sandbox-cpus", "'sandbox-cpus' is not one of"),
+        ("sandbox-cpus=many", "'many' is not an amount"),
+        ("account-builds=-1", "'-1' is not"),
+    ],
+)
+def test_a_limit_that_cannot_be_is_a_sentence(prime, tmp_path, limit, sentence):
+    error = prime.fails("hub", "serve", "--data-dir", tmp_path / "data", "--limit", limit, code=2)
+    assert sentence in " ".join(error.split())
 
 
 def test_a_port_that_is_taken_is_a_sentence(prime, module_hub, tmp_path):
@@ -154,3 +229,57 @@ def test_a_folder_of_the_same_name_is_not_the_program(own_hub, tmp_path):
     (trap / "__init__.py").write_text("raise SystemExit('taken in')\n")
     assert own_hub.ok("hub", "start", cwd=tmp_path).startswith("http://")
     assert "taken in" not in own_hub("hub", "user", "add", "bob", cwd=tmp_path).stderr
+
+
+def test_a_runtime_of_ones_choice(own_hub):
+    own_hub.ok("hub", "start", "--runtime", "process", "--max-sandboxes", "3")
+    deadline = time.monotonic() + 60
+    while (state := json.loads(own_hub.ok("hub", "status", "-o", "json")))["runner"]["state"] != "ready":
+        assert time.monotonic() < deadline
+    assert (state["runner"]["runtime"], state["runner"]["isolating"]) == ("process", False)
+    assert state["runner"]["not_enforced"]
+    shown = own_hub.ok("hub", "status")
+    assert "process, does not isolate: only for environments you trust" in shown
+    assert "Not enforced by process on this machine" in shown
+    assert all(f"  - {line}" in shown for line in state["runner"]["not_enforced"])
+    again = own_hub("hub", "start", "--runtime", "process")
+    assert again.returncode == 0
+    assert "It runs already, so it goes on as it was started" in again.stderr
+
+
+def test_a_runtime_that_does_not_exist_is_a_sentence(prime, tmp_path):
+    for verb in ("start", "serve"):
+        error = prime.fails("hub", verb, "--runtime", "magic", "--data-dir", tmp_path / verb)
+        assert "There is no runtime 'magic'" in error and "process" in error
+    assert "'x' is not NAME=VALUE" in prime.fails("hub", "start", "--runtime-option", "x", code=2)
+
+
+def test_doctor_says_what_this_machine_can_do(prime):
+    done = prime("hub", "doctor", "--output", "json")
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["chosen"] is not None) == (0, True)
+    assert {"name", "works", "isolating", "findings", "not_enforced"} <= set(report["runtimes"][0])
+    shown = prime.ok("hub", "doctor")
+    for runtime in report["runtimes"]:
+        line = next(line for line in shown.splitlines() if f" {runtime['name']} (" in line)
+        assert ("works" in line and "✓" in line) if runtime["works"] else ("does not work here" in line and "✗" in line)
+        for finding in runtime["findings"]:
+            assert f"{finding['what']}: " in shown
+    assert f"A Hub started now uses {report['chosen']}" in shown
+    assert max(map(len, shown.splitlines())) <= 160
+
+
+def test_doctor_shows_a_machine_that_can_do_nothing(capsys):
+    from prime_cli.doctor import show
+    from prime_cli.output import Output
+
+    finding = {"what": "engine", "good": False, "found": "none answers", "fix": "Start one.", "needed": True}
+    runtime = {"name": "docker", "works": False, "isolating": True, "findings": [finding], "not_enforced": []}
+    show({"chosen": None, "runtimes": [runtime]}, Output())
+    assert capsys.readouterr().out == (
+        "✗ docker (isolating): does not work here\n"
+        "    ✗ engine: none answers\n"
+        "      → Start one.\n"
+        "\n"
+        "Nothing here can run sandboxes; the lines marked ✗ above say what it would take.\n"
+    )

@@ -45,8 +45,13 @@ def test_what_is_there_stays(prime):
     prime.ok("env", "init", "my-env")
     readme = prime.cwd / "environments" / "my_env" / "README.md"
     readme.write_text("my own words\n")
-    assert "already exists" in prime("env", "init", "my-env").stderr
+    again = prime("env", "init", "my-env")
+    assert (again.returncode, again.stdout) == (0, "")
+    assert "already exists" in again.stderr
+    assert again.stderr.endswith("environments/my_env is there already; nothing was written.\n")
     assert readme.read_text() == "my own words\n"
+    readme.unlink()
+    assert prime.ok("env", "init", "my-env") == "✓ Completed environments/my_env\n"
 
 
 def test_a_name_that_cannot_be_one(prime):

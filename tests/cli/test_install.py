@@ -161,3 +161,59 @@ def test_a_version_of_a_folder_is_not_silently_another(prime, venv):
     error = prime.fails("env", "install", "my-env@9.9", "--python", venv)
     assert error.startswith("Error: 'my-env@9.9' asks for a version, and only those of the Hub have several.\n")
     assert "prime env install OWNER/my-env@9.9" in error
+
+
+def test_a_copy_of_a_folder_gives_way_to_the_published_one_and_back(author, venv):
+    folder = write_environment(author.cwd / "environments").absolute()
+    author.ok("env", "push", "my-env")
+    name = f"{author.name}/my-env"
+    author.ok("env", "install", "my-env", "--python", venv)
+    done = author("env", "install", name, "--python", venv)
+    assert f"  ~ my-env 0.1.0 (from {folder}) → 0.1.0 (from the Hub)\n" in done.stderr
+    done = author("env", "install", "my-env", "--python", venv)
+    assert f"  ~ my-env 0.1.0 (another copy) → 0.1.0 (from {folder})\n" in done.stderr
+
+
+def test_uninstalling(author, venv):
+    write_environment(author.cwd / "environments")
+    author.ok("env", "push", "my-env")
+    author.ok("env", "install", f"{author.name}/my-env", "--python", venv)
+    done = author("env", "uninstall", f"{author.name}/my-env", "--python", venv)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "✓ Successfully uninstalled my-env 0.1.0\n"
+    assert done.stderr == f"Removing from {venv / 'bin' / 'python'}\n  - my-env 0.1.0 → removed\n"
+    assert ask(venv, "import importlib.util; print(importlib.util.find_spec('my_env'))") == "None"
+    error = author.fails("env", "uninstall", "my-env", "--python", venv, "--with", "pip")
+    assert f"Error: my-env is not installed in {venv}; nothing was removed.\n" in error
+
+
+def test_versions_by_option(author, venv):
+    for version in ("0.1.0", "0.2.0", "0.3.0rc1"):
+        write_environment(author.cwd / "environments", version=version)
+        author.ok("env", "push", "my-env")
+    name = f"{author.name}/my-env"
+    assert "@0.1.0" in author.ok("env", "install", f"{name}@0.1.0", "--python", venv)
+    assert "@0.1.0" in author.ok("env", "install", name, "--python", venv, "--no-upgrade")
+    assert "@0.3.0rc1" in author.ok("env", "install", name, "--python", venv, "--prerelease")
+    assert "@0.2.0" in author.ok("env", "install", name, "--python", venv)
+    assert "only one of" in author.fails("env", "install", name, "--upgrade", "--no-upgrade", code=2)
+    author.ok("env", "yank", f"{name}@0.2.0", "--reason", "counts wrong")
+    assert "@0.1.0" in author.ok("env", "install", name, "--python", venv)
+    done = author("env", "install", f"{name}@0.2.0", "--python", venv)
+    assert f"Warning: {name} 0.2.0 was yanked: counts wrong\n" in done.stderr and "@0.2.0" in done.stdout
+
+
+def test_a_private_one_of_a_team(author, module_hub, venv):
+    member, stranger = (f"{word}-{author.name}" for word in ("m", "s"))
+    keys = {name: module_hub.add_user(name) for name in (member, stranger)}
+    team = f"t-{author.name}"
+    author.ok("teams", "create", team)
+    author.ok("teams", "add", team, member)
+    write_environment(author.cwd / "environments")
+    author.ok("env", "push", "my-env", "--team", team, "-v", "PRIVATE")
+    users = {name: author.user(name, PRIME_API_BASE_URL=module_hub.url, PRIME_API_KEY=keys[name]) for name in keys}
+    users[member].ok("env", "pull", f"{team}/my-env")
+    users[member].ok("env", "install", f"{team}/my-env", "--python", venv)
+    for words in (("pull", f"{team}/my-env"), ("install", f"{team}/my-env", "--python", str(venv))):
+        error = users[stranger].fails("env", *words)
+        assert f"There is no environment '{team}/my-env'" in error

@@ -106,13 +106,13 @@ def test_another_hub_takes_a_key_from_the_environment(alice, module_hub):
 def test_without_a_key_and_a_terminal_the_way_is_said(prime, module_hub):
     error = prime.fails("login", "--base-url", module_hub.url)
     assert "An API key is needed to log in to" in error
-    assert "--token-stdin" in error
+    assert "--token-stdin" in error and "--headless" in error
 
 
 def test_at_a_terminal_the_key_is_asked_for_and_not_shown(alice, module_hub):
     program = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"
     child = subprocess.Popen(
-        [sys.executable, "-c", program, PRIME, "login", "--base-url", module_hub.url],
+        [sys.executable, "-c", program, PRIME, "login", "--base-url", module_hub.url, "--token-stdin"],
         env=alice.environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -43,6 +43,25 @@ def test_where_a_pull_goes(reader, shelf):
     assert tree(reader.cwd / "my_env") == tree(reader.cwd / "environments" / "my_env")
 
 
+def test_what_comes_next_is_said(reader, shelf):
+    name = f"{shelf.owner}/my-env"
+    (reader.cwd / "environments").mkdir()
+    first, second = reader("env", "pull", name), reader("env", "pull", name)
+    assert first.stderr == "Next:\n  prime env install my-env\n  prime eval run my-env -m baseline/random -n 5\n"
+    assert second.stdout == "✓ Environment pulled to environments/my_env-1\n"
+    assert second.stderr == (
+        "environments/my_env is there already and stays as it is; 'my-env' goes on to mean that one. Next:\n"
+        "  diff -r environments/my_env environments/my_env-1\n"
+        "  prime env push -p environments/my_env-1    # publishes what is in this one\n"
+    )
+    other = reader("env", "pull", name, "-t", "deep/copy")
+    assert "  prime env install copy -p deep\n" in other.stderr
+    key = {"PRIME_API_KEY": shelf.add_user("puller")}
+    assert "published my-env v0.2.0" in reader.ok(
+        "env", "push", "-p", "environments/my_env-1", "--visibility", "PRIVATE", **key
+    )
+
+
 def test_versions(reader, shelf):
     name = f"{shelf.owner}/my-env"
     reader.ok("env", "pull", f"{name}@0.1.0", "-t", "old")
@@ -86,7 +105,14 @@ def test_list(reader, shelf):
     assert row["tags"] == ["maths", "eval"]
     assert (listed["total"], listed["page"], listed["per_page"]) == (2, 1, 20)
     done = reader("env", "ls")
-    assert done.stdout.splitlines()[0].split() == ["ENVIRONMENT", "VERSION", "VISIBILITY", "TAGS", "DESCRIPTION"]
+    assert done.stdout.splitlines()[0].split() == [
+        "ENVIRONMENT",
+        "VERSION",
+        "VISIBILITY",
+        "STARS",
+        "TAGS",
+        "DESCRIPTION",
+    ]
     assert f"{shelf.owner}/my-env" in done.stdout
     assert done.stderr == "Total: 2 environments\n"
 

@@ -32,7 +32,10 @@ def test_the_four_lines_of_the_seed(author, module_hub):
         "Successfully published my-env v0.1.0\n"
         f"View at: {module_hub.url}/dashboard/environments/{author.name}/my-env\n"
     )
-    assert done.stderr == ""
+    assert done.stderr == (
+        f"{author.name}/my-env is new, and everybody finds and installs it "
+        f"('prime env visibility {author.name}/my-env PRIVATE' changes that).\n"
+    )
     page = module_hub.client(module_hub.token).get(done.stdout.rpartition("View at: ")[2].strip())
     assert page.status_code == 200
     assert "my-env" in page.text
@@ -204,11 +207,35 @@ def test_raising_the_version(author, flag, versions):
     for before, after in zip(["0.1.0", *versions], versions, strict=False):
         done = author("env", "push", "my-env", flag)
         assert done.returncode == 0, done.stderr
-        assert done.stderr == f"Auto-bumping version: {before} → {after}\n"
+        assert done.stderr.splitlines()[0] == f"Auto-bumping version: {before} → {after}"
+        assert len(done.stderr.splitlines()) == (2 if after == versions[0] else 1), "it is new once"
         assert f"Successfully published my-env v{after}\n" in done.stdout
         text = (folder / "pyproject.toml").read_text()
         assert f'version = "{after}"' in text
         assert 'requires-python = ">=3.11"' in text
+
+
+def test_no_candidate_goes_behind_the_newest_release(author, module_hub):
+    folder = write_environment(author.cwd / "environments")
+    author.ok("env", "push", "my-env")
+
+    def pushed(version: str, *flag: str) -> str:
+        pyproject = (folder / "pyproject.toml").read_text()
+        (folder / "pyproject.toml").write_text(re.sub('(?m)^version = ".*"', f'version = "{version}"', pyproject))
+        found = re.search(r"published my-env v(\S+)", author.ok("env", "push", "my-env", *flag))
+        assert found is not None
+        return found[1]
+
+    assert pushed("0.1.0", "--rc") == "0.1.1rc0"
+    assert pushed("0.1.1rc0", "--rc") == "0.1.1rc1"
+    assert pushed("0.1.1") == "0.1.1"
+    assert pushed("0.1.1rc1", "--rc") == "0.1.2rc0"
+    assert pushed("0.1.1rc1", "--post") == "0.1.1.post0"
+    assert pushed("0.4.0") == "0.4.0"
+    assert pushed("0.1.1rc1", "--auto-bump") == "0.4.1"
+    # A release of one's own choice is still raised as it is written (protocols/hub.md §3.2).
+    assert pushed("0.1.1", "--auto-bump") == "0.1.2"
+    assert pushed("0.1.0", "--post") == "0.1.0.post0"
 
 
 def test_a_raised_version_comes_back_when_the_push_fails(author):
@@ -236,3 +263,51 @@ def test_nobody_publishes_under_another_name(author, module_hub):
     write_environment(author.cwd / "environments")
     assert "may not publish under the name of carol" in author.fails("env", "push", "my-env", "--owner", "carol")
     assert published(author, module_hub) == []
+
+
+def test_a_version_that_exists_is_not_built_first(author):
+    folder = write_openenv(author.cwd / "environments")
+    manifest = {"image": "x:latest", "port": 8000, "start_command": "python server.py", "contract": "gym"}
+    (folder / "proj" / ".build.json").write_text(json.dumps(manifest))
+    author.ok("env", "push", "my-game", "--no-build")
+    before = tree(folder)
+    done = author("env", "push", "my-game")
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
+    assert done.stderr.splitlines()[0] == "Error: Version 0.1.0 already exists"
+    assert tree(folder) == before
+
+
+def test_a_version_is_not_raised_to_one_that_exists(author):
+    folder = write_environment(author.cwd / "environments")
+    author.ok("env", "push", "my-env")
+    author.ok("env", "push", "my-env", "--auto-bump")
+    _replace(folder, 'version = "0.1.1"', 'version = "0.1.0"')
+    before = (folder / "pyproject.toml").read_bytes()
+    done = author("env", "push", "my-env", "--auto-bump")
+    assert done.returncode == 1 and done.stderr.startswith("Error: Version 0.1.1 already exists\n")
+    assert (folder / "pyproject.toml").read_bytes() == before
+
+
+def test_only_the_projects_version_is_rewritten(author):
+    folder = write_environment(author.cwd / "environments")
+    path = folder / "pyproject.toml"
+    other = '[tool.other]\nversion = "0.1.0"\nmin_version = "0.1.0"\n'
+    path.write_text(f'{other}\n{path.read_text()}\n# version = "0.1.0"\n'.replace("\n", "\r\n"), newline="")
+    before = path.read_bytes()
+    author.ok("env", "push", "my-env", "--post")
+    assert path.read_bytes() == before.replace(b'\r\nversion = "0.1.0"\r\ntags', b'\r\nversion = "0.1.0.post0"\r\ntags')
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ('version = "0.1.0"', 'dynamic = ["version"]', "must be written there, not computed"),
+        ('description = "Counts to ten."', 'description = """\nversion = "0.1.0"\n"""', "changing something else"),
+    ],
+)
+def test_versions_that_cannot_be_raised_are_a_sentence(author, old, new, sentence):
+    folder = write_environment(author.cwd / "environments")
+    _replace(folder, old, new)
+    before = (folder / "pyproject.toml").read_bytes()
+    assert sentence in author.fails("env", "push", "my-env", "--auto-bump").splitlines()[0]
+    assert (folder / "pyproject.toml").read_bytes() == before

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from prime_cli.errors import RULES, report
-from prime_cli.main import COMMANDS
+from prime_cli.main import COMMANDS, main
 from prime_cli.output import Output
 
 PRIME = Path(sys.executable).parent / "prime"
@@ -63,21 +63,33 @@ def test_help_of_a_command_imports_only_that_command(prime, command):
     assert not {name for name in modules if name.split(".")[0] in HEAVY - {"prime_core"}}
 
 
-def test_every_command_shows_examples_that_begin_with_prime(prime):
-    missing = []
+def test_every_command_shows_examples_and_every_list_of_commands_fits_a_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    missing, cut = [], []
 
     def look(*path: str) -> None:
-        text = prime.ok(*path, "--help")
+        assert main([*path, "--help"]) == 0
+        text = capsys.readouterr().out
         commands = text.partition("\nCommands:\n")[2].partition("\n\n")[0]
         names = re.findall(r"^  ([a-z][a-z-]*)", commands, re.MULTILINE)
         for name in names:
             if path != ("eval",):  # `eval run --help` is the evaluation's own
                 look(*path, name)
+        cut.extend(line for line in commands.splitlines() if line.endswith("...") or len(line) > 80)
         if not names and not re.search(r"Examples:\n    prime ", text):
             missing.append(path)
 
     look()
     assert not missing
+    assert not cut
+
+
+@pytest.mark.parametrize("program", ["vf-build", "vf-eval", "vf-init", "vf-install"])
+def test_the_librarys_commands_show_examples(prime, program):
+    done = subprocess.run(
+        [PRIME.with_name(program), "--help"], env=prime.environment(), capture_output=True, text=True, check=True
+    )
+    assert re.search(rf"^examples:\n(  {program} .*\n){{3,}}", done.stdout, re.MULTILINE)
 
 
 def test_help_names_every_command(prime):

@@ -132,6 +132,25 @@ def test_a_list_of_details_names_the_fields(client: Callable[..., Both]):
     with serve(lambda _: Answer(422, json.dumps({"detail": detail}))) as site, pytest.raises(APIError) as caught:
         client(site.url).post("/things")
     assert str(caught.value) == "HTTP 422: image.tag: Field required; wrong"
+    assert caught.value.sentence == "image.tag: Field required; wrong"
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence", "code"),
+    [
+        ('{"error": "not_supported", "detail": "No GPU here."}', "No GPU here.", "not_supported"),
+        ("Bad gateway", "SITE/api/v1/things answered 502: Bad gateway", None),
+        ('["odd"]', "SITE/api/v1/things answered 502 without saying why", None),
+    ],
+)
+def test_a_person_reads_a_sentence_and_a_program_a_status(
+    client: Callable[..., Both], body: str, sentence: str, code: str | None
+):
+    with serve(lambda _: Answer(502, body)) as site, pytest.raises(APIError) as caught:
+        client(site.url).post("/things")
+    said = sentence.replace("SITE", site.url)
+    error = caught.value
+    assert (error.sentence, str(error), error.status, error.code) == (said, f"HTTP 502: {said}", 502, code)
 
 
 def test_an_error_page_is_not_shown(client: Callable[..., Both]):

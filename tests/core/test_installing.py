@@ -13,7 +13,8 @@ import pytest
 from prime_core.api import APIClient
 from prime_core.connection import Connection
 from prime_core.errors import InstallError
-from prime_core.installing import Installer, install_from_hub, parse_reference
+from prime_core.installing import Installer, install_from_hub
+from prime_core.references import Reference, parse_reference
 from prime_core.uv import run_uv
 from tests.core.conftest import Venv
 from tests.core.support import Site, make_environment, make_openenv, make_wheel, publish
@@ -344,8 +345,8 @@ def test_a_reference_that_is_none(text: str):
 
 
 def test_references():
-    assert parse_reference("alice/my-env") == ("alice", "my-env", "latest")
-    assert parse_reference("alice/my_env@1.0rc1") == ("alice", "my_env", "1.0rc1")
+    assert parse_reference("alice/my-env") == Reference("alice", "my-env", "latest")
+    assert parse_reference("alice/my_env@1.0rc1") == Reference("alice", "my_env", "1.0rc1")
 
 
 @pytest.mark.index

@@ -96,7 +96,8 @@ def test_a_changed_folder_is_installed_again_without_a_new_version(
     folder = make_environment(tmp_path)
     install_local(folder, venv.python, editable=False)
     (folder / "my_env.py").write_text("def load_environment():\n    return 'changed'\n")
-    assert install_local(folder, venv.python, editable=False).changes == []
+    changes = install_local(folder, venv.python, editable=False).changes
+    assert [str(change) for change in changes] == [f"my-env 0.1.0 (another copy) → 0.1.0 (from {folder})"]
     assert load(venv, "my_env") == "changed"
 
 

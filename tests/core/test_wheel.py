@@ -178,6 +178,23 @@ def test_a_gitignore_further_up_changes_nothing(tmp_path: Path):
     assert {"my_env/proj/.build.json", "my_env/proj/requirements.txt"} <= set(found)
 
 
+@pytest.mark.parametrize("line", [".build.json", "proj/.build.json", "/proj/.*"])
+@pytest.mark.parametrize(
+    "settings", ["", '\n[tool.hatch.build.targets.wheel.force-include]\n"extra.txt" = "my_env/extra.txt"\n']
+)
+def test_a_gitignore_that_names_the_build_record(tmp_path: Path, settings: str, line: str):
+    """The record goes along, whether we lay the wheel out or the author's own settings do."""
+    if settings:
+        settings += '[tool.hatch.build.targets.wheel]\npackages = ["my_env", "proj"]\n'
+    folder = make_openenv(tmp_path, more=settings + HATCH)
+    (folder / "extra.txt").write_text("e")
+    (folder / "my_env").mkdir()
+    (folder / "my_env.py").rename(folder / "my_env" / "__init__.py")
+    (folder / ".gitignore").write_text(f"{line}\n")
+    found = contents(build_wheel(folder, tmp_path / "dist"))
+    assert ("proj/.build.json" if settings else "my_env/proj/.build.json") in found
+
+
 def test_openenv_code_under_another_name(tmp_path: Path):
     folder = make_openenv(tmp_path)
     (folder / "my_env.py").rename(folder / "environment.py")

@@ -31,11 +31,11 @@ def make_wheel(name: str, version: str, extra: str = "") -> bytes:
     return buffer.getvalue()
 
 
-def make_archive(files: dict[str, bytes]) -> bytes:
-    """A `.tar.gz` of these files."""
+def make_archive(files: dict[str, bytes], reverse: bool = False) -> bytes:
+    """A `.tar.gz` of these files, in order of their paths or the other way round."""
     buffer = io.BytesIO()
     with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as archive:
-        for path, data in sorted(files.items()):
+        for path, data in sorted(files.items(), reverse=reverse):
             member = tarfile.TarInfo(path)
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))

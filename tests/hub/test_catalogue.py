@@ -1,11 +1,7 @@
-"""Looking things up: list, search, inspect, the package index, our own distributions (hub.md §3.5–3.8)."""
+"""Looking things up: list, search, inspect, our own distributions (hub.md §3.5–3.8)."""
 
 from __future__ import annotations
 
-import base64
-import subprocess
-import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -66,6 +62,16 @@ def test_search_and_filters(catalogue: RunningHub, query: dict[str, object], exp
     assert {name.split("/")[1] for name in found} == expected
 
 
+def test_by_its_id(catalogue: RunningHub) -> None:
+    for name, seen in (("alpha-maths", (200, 200)), ("delta-secret", (404, 200))):
+        found = catalogue.api.get(f"/environmentshub/{catalogue.owner}/{name}/@latest").json()["data"]
+        asked = {"id": found["id"]}
+        answers = [client.post("/environmentshub/lookup", json=asked) for client in (catalogue.client(), catalogue.api)]
+        assert tuple(answer.status_code for answer in answers) == seen
+        assert answers[1].json()["data"] == {"id": found["id"], "owner": catalogue.owner, "name": name}
+    assert catalogue.client().post("/environmentshub/lookup", json={"id": "none"}).status_code == 404
+
+
 def test_sorting_and_pages(catalogue: RunningHub) -> None:
     me = catalogue.owner
     ordered = names(catalogue, owner=me, sort_by="name", sort_order="asc")
@@ -102,66 +108,6 @@ def test_inspect(catalogue: RunningHub) -> None:
     assert readme["content"].encode() == one.files["README.md"]
     missing = catalogue.client().get(base, params={"path": "nope"})
     assert missing.status_code == 404 and "'nope'" in missing.json()["detail"]
-
-
-class Links(HTMLParser):
-    """Every link of a page: (address, text)."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.found: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found += [value for name, value in attrs if tag == "a" and name == "href" and value]
-
-
-def test_the_index_in_both_forms(catalogue: RunningHub) -> None:
-    one = push(catalogue.api, "Indexed.Env", metadata={"python_requires": '>=3.11,<"x"'})
-    base = f"{catalogue.url}/{catalogue.owner}/simple"
-    page = catalogue.client().get(f"{base}/", headers={"Accept": "text/html"})
-    assert "indexed-env/" in Links(page.text).found and "delta-secret/" not in Links(page.text).found
-    wanted = {"Accept": "application/vnd.pypi.simple.v1+json, text/html;q=0.1"}
-    listing = catalogue.client().get(f"{base}/", headers=wanted)
-    assert listing.headers["content-type"] == "application/vnd.pypi.simple.v1+json"
-    assert {"name": "indexed-env"} in listing.json()["projects"]
-    files = catalogue.client().get(f"{base}/indexed-env/", headers=wanted).json()["files"]
-    assert files[0]["filename"] == one.wheel_filename and files[0]["requires-python"] == '>=3.11,<"x"'
-    html = catalogue.client().get(f"{base}/indexed-env/", headers={"Accept": "*/*"})
-    link = Links(html.text).found[0]
-    assert link == f"{files[0]['url']}#sha256={files[0]['hashes']['sha256']}"
-    assert catalogue.client().get(files[0]["url"]).content == one.wheel
-    part = catalogue.client().get(files[0]["url"], headers={"Range": "bytes=0-3"})
-    assert (part.status_code, part.content) == (206, one.wheel[:4])
-    assert int(catalogue.client().head(files[0]["url"]).headers["content-length"]) == len(one.wheel)
-    for missing in ("no-such", "delta-secret"):
-        assert catalogue.client().get(f"{base}/{missing}/").status_code == 404
-    assert catalogue.client().get(f"{catalogue.url}/no-such-owner/simple/").status_code == 404
-
-
-def test_installers_log_in_with_the_token_as_password(catalogue: RunningHub) -> None:
-    basic = base64.b64encode(f"anything:{catalogue.token}".encode()).decode()
-    address = f"{catalogue.url}/{catalogue.owner}/simple/delta-secret/"
-    page = catalogue.client().get(address, headers={"Authorization": f"Basic {basic}"})
-    assert page.status_code == 200 and "delta_secret-0.1.0" in page.text
-    refused = catalogue.client().get(address, headers={"Authorization": "Basic bm9ib2R5Ondyb25n"})
-    assert refused.status_code == 401 and "Basic" in refused.headers["www-authenticate"]
-
-
-def test_pip_installs_from_the_index(catalogue: RunningHub, tmp_path: Path) -> None:
-    push(catalogue.api, "pip-able", "0.3.0")
-    target = tmp_path / "site"
-    command = [sys.executable, "-m", "uv", "pip", "install", "--no-deps", "--target", str(target)]
-    command += [
-        "--index-url",
-        f"{catalogue.url}/{catalogue.owner}/simple/",
-        "--no-config",
-        "--no-cache",
-        "pip-able==0.3.0",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "0.3.0" in (target / "pip_able.py").read_text()
 
 
 def test_the_official_command_is_told_of_no_wheel_of_a_private_environment(catalogue: RunningHub) -> None:

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from prime_core import local_hub
 from prime_hub.errors import Unavailable
+from prime_hub.runner.processes import marked
 from prime_hub.services import runner as service
 from prime_hub.services.runner import Runner
 from prime_hub.settings import Settings
-from tests.conftest import RunningHub, alive, end
+from tests.conftest import RunningHub, alive, end_runner
 from tests.hub.images import Gateway, build, create
 
 
@@ -53,7 +55,7 @@ async def test_a_runner_that_hangs_is_replaced(tmp_path: Path, monkeypatch: pyte
     finally:
         await runner.stop()
         for pid in pids:
-            end(pid)
+            end_runner(pid)
 
 
 async def test_a_runner_that_hung_before_its_hub_came_is_replaced(
@@ -79,7 +81,7 @@ async def test_a_runner_that_hung_before_its_hub_came_is_replaced(
         await second.stop()
         await first.stop()
         for pid in pids:
-            end(pid)
+            end_runner(pid)
 
 
 async def test_time_in_which_nobody_asked_is_no_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +104,7 @@ async def test_time_in_which_nobody_asked_is_no_silence(tmp_path: Path, monkeypa
         assert runner.pid == pid
     finally:
         await runner.stop()
-        end(pid)
+        end_runner(pid)
 
 
 def test_another_program_of_its_number_is_left_alone(tmp_path: Path) -> None:
@@ -131,3 +133,26 @@ def test_a_command_ends_with_its_client(module_hub: RunningHub) -> None:
     assert inside.execute(f"pgrep -f 'sleep {number}[3]'").json()["stdout"]
     assert "499" in module_hub.log
     module_hub.api.delete(f"/sandbox/{box['id']}")
+
+
+@pytest.mark.index
+@pytest.mark.parametrize("way", ["the command", "a signal"])
+def test_a_hub_that_stops_while_it_has_no_runner_leaves_no_sandbox(hub: RunningHub, way: str) -> None:
+    build(hub.api)
+    sandbox = create(hub.api, lease_seconds=3)["id"]
+    runner = hub.runner_pid
+    left = marked("PRIME_SANDBOX_ID", sandbox)
+    assert left and runner is not None
+    os.kill(runner, signal.SIGKILL)
+    if way == "the command":
+        assert local_hub.stop(hub.data_dir)
+        assert hub.process is not None and hub.process.wait(10) == 0
+        assert not [pid for pid in left if alive(pid)]
+    else:
+        # The one that takes its place ends it when its lease is over, and then itself.
+        assert hub.stop() == 0
+        deadline = time.monotonic() + 30
+        while any(alive(pid) for pid in [*left, hub.runner_pid]):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert hub.runner_pid != runner

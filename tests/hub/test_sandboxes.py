@@ -11,11 +11,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from prime_hub.app import create_app
 from prime_hub.settings import Settings
+from prime_hub.web.middleware import BodyLimit
 from tests.conftest import RunningHub, alive
 from tests.hub.images import DOCKERFILE, Gateway, build, create, fetch, until
+from tests.support import databases
 
 # The twelve that every official client needs, 0.2.13 to 0.5.1 (sandboxes.md §1.3).
 REQUIRED = [
@@ -199,7 +203,7 @@ def test_a_start_command_that_ends(ready: RunningHub, command: object, status: s
     context = ready.api.get(f"/sandbox/{made['id']}/error-context").json()
     assert "last words" in context["logs"] and context["exitCode"] == code and context["errorMessage"]
     late = Gateway(ready, made["gatewayAuth"]).execute("true")
-    assert late.status_code == 410 and late.json()["error"] == "sandbox_terminated"
+    assert late.status_code == 409 and late.json()["error"] == "sandbox_terminated"
     assert ready.api.post(f"/sandbox/{made['id']}/expose", json={"port": 8000}).status_code == 410
     assert ready.api.delete(f"/sandbox/{made['id']}").status_code == 200
 
@@ -287,33 +291,23 @@ def test_a_killed_runner_is_replaced_and_takes_over(hub: RunningHub) -> None:
 
 
 def test_what_was_only_recorded_is_started_by_the_next_hub(hub: RunningHub) -> None:
-    import sqlite3
-
     build(hub.api)
     made = create(hub.api)
     hub.api.delete(f"/sandbox/{made['id']}")
     hub.stop()
-    with sqlite3.connect(hub.data_dir / "hub.sqlite3") as database:
-        database.execute(
-            "UPDATE sandboxes SET status='PENDING', deleted_at=NULL, environment='{}' WHERE id=?", [made["id"]]
-        )
-        database.execute("UPDATE sandboxes SET id='0123456789abcdef01234567' WHERE id=?", [made["id"]])
-    database.close()
+    hub.sql("UPDATE sandboxes SET status='PENDING', placed_at=NULL, deleted_at=NULL, environment='{}'")
+    hub.sql("UPDATE sandboxes SET id='0123456789abcdef01234567'")
     hub.start()
     assert until(hub.api, "0123456789abcdef01234567", "RUNNING")["name"] == "test"
 
 
 def test_what_nobody_has_on_record_is_ended(hub: RunningHub) -> None:
-    import sqlite3
-
     build(hub.api)
     box = create(hub.api)
     pid = fetch(hub.api.post(f"/sandbox/{box['id']}/expose", json={"port": 8000}).json()["url"])["pid"]
     hub.stop()
-    with sqlite3.connect(hub.data_dir / "hub.sqlite3") as database:
-        database.execute("DELETE FROM exposures")
-        database.execute("DELETE FROM sandboxes WHERE id=?", [box["id"]])
-    database.close()
+    hub.sql("DELETE FROM exposures")
+    hub.sql("DELETE FROM sandboxes")
     hub.start()
     deadline = time.monotonic() + 30
     while alive(pid):
@@ -329,7 +323,12 @@ def test_what_nobody_has_on_record_is_ended(hub: RunningHub) -> None:
         ({"docker_image": "Bad Name"}, 422, "image name"),
         ({"docker_image": "tiny@sha256:12"}, 422, "digest"),
         ({"docker_image": "tiny", "gpu_count": 1}, 422, "GPU"),
-        ({"docker_image": "tiny", "team_id": "c1"}, 422, "team"),
+        ({"docker_image": "tiny", "team_id": "c1"}, 404, "There is no team 'c1'"),
+        ({"docker_image": "tiny", "team_id": "c\0"}, 422, "NUL"),
+        ({"docker_image": "tiny", "memory_gb": 100_000}, 422, "100000 were asked for; ask for less: --memory"),
+        ({"docker_image": "tiny", "cpu_cores": 10_000}, 422, "processors for a sandbox, and 10000 were asked for"),
+        ({"docker_image": "tiny", "disk_size_gb": 1_000_000}, 422, "GiB of disk for a sandbox, and 1000000 were"),
+        ({"docker_image": "tiny", "timeout_minutes": 2880}, 422, "at most 24 hours, and 48 were asked for"),
     ],
 )
 def test_requests_that_cannot_be(ready: RunningHub, body: dict[str, object], status: int, words: str) -> None:
@@ -365,22 +364,13 @@ def test_variables_are_forgotten_once_used_and_never_shown(hub: RunningHub) -> N
     hub.api.delete(f"/sandbox/{box['id']}")
     hub.stop()
     assert secret not in hub.log
-    import sqlite3
-
-    with sqlite3.connect(hub.data_dir / "hub.sqlite3") as database:
-        assert secret not in "\n".join(database.iterdump())
-    database.close()
+    assert secret not in databases.everything(hub.data_dir)
 
 
+@pytest.mark.sqlite
 def test_variables_are_not_in_the_log_of_a_failing_database(hub: RunningHub) -> None:
-    import sqlite3
-
     build(hub.api)
-    with sqlite3.connect(hub.data_dir / "hub.sqlite3", isolation_level=None) as database:
-        database.execute(
-            "CREATE TRIGGER full BEFORE INSERT ON sandboxes BEGIN SELECT RAISE(ABORT, 'disk I/O error'); END"
-        )
-    database.close()
+    hub.sql("CREATE TRIGGER full BEFORE INSERT ON sandboxes BEGIN SELECT RAISE(ABORT, 'disk I/O error'); END")
     body = {"name": "x", "docker_image": "tiny", "secrets": {"KEY": "a-very-secret-value"}}
     refused = hub.api.post("/sandbox", json=body)
     assert refused.status_code >= 500 and refused.json()["detail"]
@@ -396,11 +386,31 @@ def test_sizes_are_numbers(ready: RunningHub, field: str, value: str) -> None:
     assert ready.api.get("/sandbox").status_code == 200
 
 
-# The form's parser leaves its temporary file to the garbage collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-async def test_an_upload_of_unknown_length_has_a_limit(tmp_path: Path) -> None:
-    """Also where the sender does not say how much will come: it must not fill the Hub's disk."""
-    app = create_app(Settings(tmp_path / "data", max_file_bytes=1 << 20))
+async def test_an_upload_of_unknown_length_has_a_limit() -> None:
+    """Also where the sender does not say how much will come."""
+    sent = 0
+
+    async def takes_all(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while sent < 64 << 20:
+            sent += 1 << 18
+            yield bytes(1 << 18)
+
+    limited = BodyLimit(takes_all, limit=1 << 10, file_limit=1 << 20)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(limited), base_url="http://hub") as client:
+        for operation in ("upload", "files", "files/tree"):
+            sent = 0
+            with pytest.raises(HTTPException, match="larger than") as refused:
+                await client.put(f"/gateway/me/box/{operation}", content=endless())
+            assert refused.value.status_code == 413 and sent < 4 << 20
+
+
+async def test_an_upload_to_nowhere_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    app = create_app(Settings(tmp_path / "data"))
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -421,7 +431,7 @@ async def test_an_upload_of_unknown_length_has_a_limit(tmp_path: Path) -> None:
             refused = await client.post(url, params={"path": "/x"}, content=endless(), headers=headers)
     finally:
         await app.state.hub.close()
-    assert refused.status_code == 413 and "larger than" in refused.json()["detail"], refused.text
+    assert refused.status_code == 502 and refused.json()["error"] == "sandbox_not_found", refused.text
     assert sent < 4 << 20
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import socket
-import sqlite3
 import stat
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import RunningHub, alive
+from tests.support import databases
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -24,7 +24,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_first_start_makes_an_owner_and_private_files(hub: RunningHub) -> None:
     health = hub.client().get("/health").json()
     assert (health["status"], health["hub_id"]) == ("ok", hub.address["hub_id"])
-    assert set(health["runner"]) == {"state", "runtime", "isolating"}
+    assert set(health["runner"]) == {"state", "runtime", "isolating", "enforces", "not_enforced"}
     whoami = hub.api.get("/user/whoami").json()["data"]
     assert whoami["slug"] == whoami["name"] and whoami["id"]
     assert hub.api.get("/user/teams").json() == {"data": [], "total_count": 0}
@@ -76,7 +76,8 @@ def test_killed_it_comes_back_whole(hub: RunningHub) -> None:
     assert hub.api.get(f"/environmentshub/{owner}/survivor/@latest").status_code == 200
 
 
-def test_users_are_added_while_it_runs_and_while_it_does_not(hub: RunningHub) -> None:
+def test_users_are_added_while_it_runs_and_while_it_does_not(hub: RunningHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    find_database(monkeypatch, hub.data_dir)
     token = hub.add_user("carol")
     assert hub.client(token).get("/user/whoami").json()["data"]["slug"] == "carol"
     hub.stop()
@@ -98,9 +99,7 @@ def test_account_names_that_cannot_be(tmp_path: Path, name: str, words: str) -> 
 def test_tokens_are_stored_only_as_hashes(hub: RunningHub) -> None:
     token = hub.add_user("erin")
     hub.stop()
-    with sqlite3.connect(hub.data_dir / "hub.sqlite3") as database:
-        dump = "\n".join(database.iterdump())
-    database.close()
+    dump = databases.everything(hub.data_dir)
     assert "erin" in dump and token not in dump and hub.token not in dump
 
 
@@ -143,37 +142,54 @@ def test_bad_options_are_sentences(tmp_path: Path) -> None:
         assert refused.returncode != 0 and words in refused.stderr and "Traceback" not in refused.stderr
 
 
-def test_two_first_starts_at_once(tmp_path: Path) -> None:
+def find_database(monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
+    """Programs that are run from here find the database of this data folder."""
+    for name, value in databases.make(data).items():
+        monkeypatch.setenv(name, value)
+
+
+def test_two_first_starts_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two accounts made on a fresh folder at the same moment migrate it once and both exist."""
     data = tmp_path / "data"
+    find_database(monkeypatch, data)
     with ThreadPoolExecutor(3) as pool:
         done = list(pool.map(lambda name: run("user", "add", name, "--data-dir", str(data)), ["one", "two", "three"]))
     assert [one.returncode for one in done] == [0, 0, 0], [one.stderr for one in done]
-    with sqlite3.connect(data / "hub.sqlite3") as database:
-        slugs = {row[0] for row in database.execute("SELECT slug FROM accounts")}
-    database.close()
+    slugs = {row[0] for row in databases.sql(data, "SELECT slug FROM accounts")}
     assert {"one", "two", "three"} <= slugs and len(slugs) == 4
+    databases.drop(data)
 
 
-def test_the_migrations_make_what_the_models_say(tmp_path: Path) -> None:
+def test_the_migrations_make_what_the_models_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
-    from sqlalchemy import create_engine
+    from sqlalchemy import Connection
+    from sqlalchemy.ext.asyncio import create_async_engine
 
     from prime_hub.db.models import Base
 
-    assert run("user", "add", "someone", "--data-dir", str(tmp_path)).returncode == 0
-    engine = create_engine(f"sqlite:///{tmp_path / 'hub.sqlite3'}")
-    with engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
-    engine.dispose()
+    def compared(connection: Connection) -> list[object]:
+        return list(compare_metadata(MigrationContext.configure(connection), Base.metadata))
+
+    async def differences() -> list[object]:
+        engine = create_async_engine(databases.url(tmp_path))
+        try:
+            async with engine.connect() as connection:
+                return await connection.run_sync(compared)
+        finally:
+            await engine.dispose()
+
+    find_database(monkeypatch, tmp_path)
+    done = run("user", "add", "someone", "--data-dir", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert databases.run(differences()) == []
+    databases.drop(tmp_path)
 
 
-def test_a_database_of_a_newer_hub_is_left_alone(hub: RunningHub) -> None:
+def test_a_database_of_a_newer_hub_is_left_alone(hub: RunningHub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.stop()
-    with sqlite3.connect(hub.data_dir / "hub.sqlite3") as database:
-        database.execute("UPDATE alembic_version SET version_num = '9999'")
-    database.close()
+    hub.sql("UPDATE alembic_version SET version_num = '9999'")
+    find_database(monkeypatch, hub.data_dir)
     refused = run("serve", "--data-dir", str(hub.data_dir), "--port", "0")
     assert refused.returncode == 1 and "newer version" in refused.stderr and "Traceback" not in refused.stderr
     refused = run("user", "add", "frank", "--data-dir", str(hub.data_dir))

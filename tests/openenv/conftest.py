@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -47,8 +48,10 @@ class Child:
         return [Address(found.host, found.port) for found in listening([self.pid])]
 
     async def stop(self) -> None:
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
+        # Another stop may be waiting in a thread, and reap it in this very moment.
+        with contextlib.suppress(ProcessLookupError):
+            if self.process.poll() is None:
+                os.killpg(self.process.pid, signal.SIGKILL)
         await asyncio.to_thread(self.process.wait)
 
 

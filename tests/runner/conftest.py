@@ -64,6 +64,8 @@ class Runner:
             "prime_hub.runner",
             "--dir",
             str(self.folder),
+            "--runtime",
+            "process",
             *(options or ("--idle-exit", "300")),
         ]
         self._process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, start_new_session=True)

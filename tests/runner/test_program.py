@@ -107,7 +107,10 @@ def test_a_server_that_prints_survives_a_kill_of_the_runner(runner):
     while runner.call("GET", f"/sandboxes/{state['id']}/logs")["logs"].count("line") <= seen:
         time.sleep(0.05)
     lines = runner.call("GET", f"/sandboxes/{state['id']}/logs")["logs"].split("\n")[:-1]
-    assert lines == [f"line {number}" for number in range(1, len(lines) + 1)]
+    numbers = [int(line.removeprefix("line ")) for line in lines]
+    assert numbers == sorted(set(numbers))
+    # What the runner held in its hand when it was killed, between the pipe and the file, is the only thing to be lost.
+    assert len(set(range(1, numbers[-1] + 1)) - set(numbers)) <= 1
 
 
 def test_an_adopted_sandbox_that_ends_is_noticed(runner):
@@ -119,6 +122,34 @@ def test_an_adopted_sandbox_that_ends_is_noticed(runner):
     ended = runner.until(state["id"], "exited")
     assert ended["exit_code"] is None
     assert ended["error"] == "The start command ended with an unknown code."
+
+
+def test_a_runner_that_comes_back_late_forgets_the_old_and_keeps_the_living(runner):
+    image = runner.server_image()
+    kept = runner.sandbox(image)
+    for _ in range(3):
+        runner.call("DELETE", f"/sandboxes/{runner.sandbox(image)['id']}")
+    runner.kill()
+    for state in (runner.folder / "ended").glob("*/state.json"):
+        state.write_text(json.dumps({**json.loads(state.read_text()), "ended_at": time.time() - 7200}))
+    runner.start()
+    assert [item["id"] for item in runner.call("GET", "/sandboxes")["sandboxes"]] == [kept["id"]]
+    assert runner.call("GET", f"/sandboxes/{kept['id']}")["pid"] == kept["pid"]
+    assert runner.healthy(kept["id"]) == "ok"
+    assert list((runner.folder / "ended").iterdir()) == []
+
+
+def test_a_runner_that_cannot_begin_leaves_sandboxes_to_the_next_one(runner):
+    state = begin(runner)
+    runner.kill()
+    (runner.folder / "runner.sock").unlink()
+    (runner.folder / "runner.sock").mkdir()
+    with pytest.raises(AssertionError, match="the runner failed"):
+        runner.start()
+    assert state["pid"] in runner.marked(state["id"])
+    (runner.folder / "runner.sock").rmdir()
+    runner.start()
+    assert runner.call("GET", f"/sandboxes/{state['id']}")["pid"] == state["pid"]
 
 
 def test_an_end_that_was_interrupted_is_finished(runner):

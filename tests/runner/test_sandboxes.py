@@ -1,7 +1,9 @@
 """Sandboxes of the process runtime, over the runner's socket: start, reach, use, end, and nothing left."""
 
+import io
 import socket
 import subprocess
+import tarfile
 import threading
 import time
 import uuid
@@ -130,7 +132,19 @@ def test_a_server_gets_its_own_environment_only(shared, digest):
     state = shared.sandbox(digest, env={"GIVEN": "yes", "A_FOLDER": "/app/data"})
     lines = shared.exec(state["id"], "env -0")["stdout"].split("\0")
     env = dict(line.split("=", 1) for line in lines if line)
-    known = {"PATH", "HOME", "TMPDIR", "LANG", "GIVEN", "A_FOLDER", "PRIME_SANDBOX_ID", "PWD", "SHLVL", "_"}
+    known = {
+        "PATH",
+        "HOME",
+        "TMPDIR",
+        "LANG",
+        "GIVEN",
+        "A_FOLDER",
+        "PRIME_SANDBOX_ID",
+        "PRIME_COMMAND_ID",
+        "PWD",
+        "SHLVL",
+        "_",
+    }
     assert set(env) == known
     own = str(shared.folder / "sandboxes" / state["id"])
     assert env["HOME"].startswith(own)
@@ -208,6 +222,35 @@ def test_an_idle_sandbox_ends_and_a_used_one_does_not(shared, digest):
     shared.call("DELETE", f"/sandboxes/{used['id']}")
 
 
+def test_a_sandbox_is_not_idle_while_a_file_goes_in_or_out(shared, digest):
+    filled = shared.sandbox(digest, idle_seconds=1)
+    read = shared.sandbox(digest, idle_seconds=1)
+    size = 32 << 20
+
+    def slowly():
+        # Until another one, which nobody used, has been ended for that.
+        yield b"begun"
+        with httpx.Client(transport=httpx.HTTPTransport(uds=shared.about()["socket"])) as client:
+            created = {"id": uuid.uuid4().hex, "digest": digest, "idle_seconds": 1.5}
+            client.post("http://runner/sandboxes", json=created).raise_for_status()
+            while client.get(f"http://runner/sandboxes/{created['id']}").json()["status"] != "expired":
+                time.sleep(0.1)
+        yield b"done"
+
+    shared.call("PUT", f"/sandboxes/{read['id']}/files?path=/tmp/large", content=bytes(size))
+    transport = httpx.HTTPTransport(uds=shared.about()["socket"])
+    where = f"http://runner/sandboxes/{read['id']}/files?path=/tmp/large"
+    with httpx.Client(transport=transport, timeout=60) as client, client.stream("GET", where) as answer:
+        chunks = answer.iter_raw()
+        got = len(next(chunks))
+        reply = shared.raw("PUT", f"/sandboxes/{filled['id']}/files?path=/tmp/slow", content=slowly())
+        assert reply.status_code == 200, reply.text
+        assert got + sum(map(len, chunks)) == size
+    assert shared.call("GET", f"/sandboxes/{read['id']}")["status"] == "running"
+    for state in (filled, read):
+        assert shared.until(state["id"], "expired")["error"].startswith("Nobody used the sandbox for 1 seconds")
+
+
 def test_commands(shared, digest):
     sandbox_id = shared.sandbox(digest)["id"]
     ran = shared.exec(sandbox_id, "echo out; echo err >&2; pwd; echo $X; exit 3", env={"X": "1"}, working_dir="/tmp")
@@ -251,6 +294,43 @@ def test_files(shared, digest):
         assert refused.status_code in (404, 422), refused.text
         assert "too long" in refused.json()["detail"] or "no file" in refused.json()["detail"]
     shared.call("DELETE", f"/sandboxes/{sandbox_id}")
+
+
+def test_files_that_come_and_go_meanwhile_are_left_out(shared, digest):
+    sandbox_id = shared.sandbox(digest)["id"]
+    churn = (
+        "import os\nwhile True:\n"
+        "  for i in range(300): open(f'f{i}', 'w').close(); os.mkdir(f'd{i}')\n"
+        "  for i in range(300): os.unlink(f'f{i}'); os.rmdir(f'd{i}')\n"
+    )
+    files = f"/sandboxes/{sandbox_id}/files"
+    shared.call("PUT", f"{files}?path=/tmp/churn.py", content=churn.encode())
+    shared.exec(sandbox_id, "mkdir /tmp/churn; cd /tmp/churn; nohup python ../churn.py > /dev/null 2>&1 &")
+    for _ in range(60):
+        shared.call("GET", f"{files}/entries?path=/tmp/churn")
+        with tarfile.open(fileobj=io.BytesIO(shared.raw("GET", f"{files}/tree?path=/tmp/churn").content)) as packed:
+            packed.getmembers()
+    shared.call("DELETE", f"/sandboxes/{sandbox_id}")
+
+
+def test_the_image_itself_is_not_changed_by_file_operations(shared):
+    digest = shared.image({"Dockerfile": "FROM python:3.11-slim\nRUN python -m venv /app/.venv\nCMD sleep 600\n"})
+    sandbox_id = shared.sandbox(digest)["id"]
+    files = f"/sandboxes/{sandbox_id}/files"
+    for method, path in (
+        ("PUT", f"{files}?path=/app/.venv/bin/python"),
+        ("DELETE", f"{files}?path=/app/.venv/bin"),
+        ("POST", f"{files}/folder?path=/app/.venv/new"),
+        ("PUT", f"{files}/tree?path=/app/.venv"),
+    ):
+        refused = shared.call(method, path, 422)
+        assert "lies in the image's virtual environment, which its other sandboxes use as well" in refused["detail"]
+    assert shared.raw("GET", f"{files}?path=/app/.venv/pyvenv.cfg").status_code == 200
+    shared.call("DELETE", f"/sandboxes/{sandbox_id}")
+    again = shared.sandbox(digest)
+    assert shared.exec(again["id"], "python -c 'print(1)'")["stdout"] == "1\n"
+    assert shared.call("POST", f"/sandboxes/{again['id']}/expose", 422, json={"port": 70000})["detail"]
+    shared.call("DELETE", f"/sandboxes/{again['id']}")
 
 
 def test_two_writers_of_one_file_leave_one_of_the_two(shared, digest):

@@ -6,9 +6,10 @@ import pytest
 
 from prime_hub.runner.building.shell import AndOr, If, Not, Pipe, Sequence, ShellError, Simple, expand, parse
 from prime_hub.runner.building.store import VenvImage
-from prime_hub.runner.runtimes.base import Image, ImageConfig, StartError
+from prime_hub.runner.runtimes.base import StartError
 from prime_hub.runner.runtimes.commands import named_ports, plan
 from prime_hub.runner.runtimes.paths import PathMap
+from prime_hub.runner.runtimes.values import Image, ImageConfig
 
 
 def words(text: str, **env: str) -> list[str]:

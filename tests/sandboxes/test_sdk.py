@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -176,7 +177,7 @@ def test_what_is_refused_is_a_sentence(connection, image):
         with pytest.raises(NotFound):
             client.get("no-such-sandbox")
         failed = client.create(request(image, start_command="no-such-program"))
-        with pytest.raises(SandboxNotRunningError, match="neither in the image nor on this machine") as caught:
+        with pytest.raises(SandboxNotRunningError, match="no-such-program") as caught:
             client.wait_for_creation(failed.id)
         assert caught.value.sandbox_id == failed.id
         assert caught.value.error_type == "START_FAILED"
@@ -195,11 +196,11 @@ def test_a_server_that_ends_leaves_its_last_words(connection, image):
 
 def test_leases_are_renewed_until_cancelled(connection, image):
     with SandboxClient(connection) as client:
-        sandbox = client.create(request(image, lease_seconds=1.5))
+        sandbox = client.create(request(image, lease_seconds=4))
         client.wait_for_creation(sandbox.id)
-        keeper = client.keep_alive(sandbox.id, 1.5)
+        keeper = client.keep_alive(sandbox.id, 4)
         # A main thread that is busy must not lose it.
-        time.sleep(3)
+        time.sleep(6)
         assert client.get(sandbox.id).status == "RUNNING"
         keeper.cancel()
         assert keeper.error is None
@@ -286,10 +287,11 @@ def test_the_configuration_says_which_hub(module_hub, monkeypatch, image):
         assert client.list().page == 1
     monkeypatch.setenv("PRIME_API_KEY", module_hub.token)
     client = SandboxClient()
-    assert client.list().page == 1
-    client.close()
-    assert client.list().page == 1
-    client.close()
+    # After each end it begins anew, and what it begins is not ended by the end before.
+    for _ in range(20):
+        assert client.list().page == 1
+        client.close()
+    gc.collect()
 
 
 def test_without_a_key_it_says_what_to_do():

@@ -1,6 +1,8 @@
 """Servers of the sandbox source: where they are reached on this machine, and how many more of them it bears."""
 
 import asyncio
+import json
+import os
 import socket
 import time
 from dataclasses import replace
@@ -9,10 +11,11 @@ import httpx
 import pytest
 
 from prime_core.manifest import Manifest
-from prime_sandboxes import Capacity, ImageClient, SandboxClient
+from prime_sandboxes import Capacity, ImageClient, Sandbox, SandboxClient
 from prime_sandboxes.transport import APIClient
 from tests.hub.images import UVICORN_APP, UVICORN_DOCKERFILE
-from verifiers.openenv.sandbox import SandboxSource, connectable, room_for
+from tests.hub.pushing import push
+from verifiers.openenv.sandbox import SandboxSource, connectable, environment_of, room_for
 from verifiers.openenv.source import Room, URLSource
 
 GIB = 1 << 30
@@ -37,6 +40,9 @@ def manifest(configured, tmp_path) -> Manifest:
     return Manifest(image=str(built.image), start_command="uvicorn server:app --host 0.0.0.0 --port 8000")
 
 
+RUNTIME = os.environ["PRIME_HUB_RUNTIME"]
+
+
 async def answer(server, transport=None) -> str:
     async with httpx.AsyncClient(transport=transport, headers={"X-Forwarded-For": "127.0.0.1"}) as client:
         deadline = time.monotonic() + 30
@@ -53,12 +59,14 @@ async def test_a_server_has_a_socket_once_it_listens(manifest):
     source = SandboxSource(replace(manifest, start_command="sh -c 'sleep 1; exec " + manifest.start_command + "'"))
     server = await source.start()
     try:
-        assert server.socket_path is None
+        # Another runtime holds the socket itself, from the start on.
+        assert server.socket_path is None or RUNTIME != "process"
         assert await answer(server) == "127.0.0.1"
         path = server.socket_path
         assert path is not None
         assert await answer(server, httpx.AsyncHTTPTransport(uds=path)) == "127.0.0.1"
-        assert [(item.port, item.meant_everywhere) for item in await server.listening() or []] == [(8000, True)]
+        listening = await server.listening() or []
+        assert [(item.port, item.meant_everywhere or item.host == "0.0.0.0") for item in listening] == [(8000, True)]
     finally:
         await server.stop()
         await source.aclose()
@@ -71,7 +79,7 @@ async def test_a_server_of_another_kind_has_a_port_only(manifest):
     source = SandboxSource(replace(manifest, start_command=f"python -c '{own}' --port 8000"))
     server = await source.start()
     assert await answer(server) == "127.0.0.1"
-    assert server.socket_path is None
+    assert server.socket_path is None or RUNTIME != "process"
     await server.stop()
     await source.aclose()
 
@@ -138,3 +146,32 @@ def test_a_socket_takes_connections_or_not(tmp_path):
         # Also while nobody is let in: the line is full, not closed.
         assert [connectable(path) for _ in range(4)] == [True] * 4
     assert not connectable(path)
+
+
+async def test_a_projects_server_has_what_its_environment_has(configured, connection, client, plain_image, tmp_path):
+    with ImageClient(connection) as images:
+        digest = images.get("plain", "latest").digest
+    built = Manifest(image=plain_image, image_digest=digest, start_command="sh start.sh")
+    for name in ("my-env", "other-env"):
+        one = push(configured.api, name, files={"proj/.build.json": json.dumps(built.as_dict()).encode()})
+        row = {"name": "LEVEL", "value": name}
+        assert configured.api.post(f"/environmentshub/{one.environment_id}/variables", json=row).is_success
+    proj = tmp_path / "my_env" / "proj"
+    proj.mkdir(parents=True)
+    record = proj.parent / ".prime" / ".env-metadata.json"
+    record.parent.mkdir()
+
+    async def level() -> str:
+        source = SandboxSource(built, project=proj)
+        server = await source.start()
+        try:
+            return (await asyncio.to_thread(Sandbox.attach(server.id, client).run, "echo $LEVEL")).stdout.strip()
+        finally:
+            await server.stop()
+            await source.aclose()
+
+    assert await level() == "my-env", "by the folder's name, as where it is installed"
+    record.write_text(json.dumps({"owner": configured.owner, "name": "other-env"}))
+    assert await level() == "other-env", "by the note of where it was pushed to"
+    record.write_text("{}")
+    assert environment_of(proj) == "my-env"
