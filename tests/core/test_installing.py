@@ -351,6 +351,7 @@ def test_references():
 
 @pytest.mark.index
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("installer", INSTALLERS)
 def test_with_the_real_closure_and_an_index_that_comes_first(
     tmp_path: Path,

@@ -223,15 +223,14 @@ def test_an_idle_sandbox_ends_and_a_used_one_does_not(shared, digest):
 
 
 def test_a_sandbox_is_not_idle_while_a_file_goes_in_or_out(shared, digest):
-    filled = shared.sandbox(digest, idle_seconds=1)
-    read = shared.sandbox(digest, idle_seconds=1)
+    read = shared.sandbox(digest, idle_seconds=2)
     size = 32 << 20
 
     def slowly():
         # Until another one, which nobody used, has been ended for that.
         yield b"begun"
         with httpx.Client(transport=httpx.HTTPTransport(uds=shared.about()["socket"])) as client:
-            created = {"id": uuid.uuid4().hex, "digest": digest, "idle_seconds": 1.5}
+            created = {"id": uuid.uuid4().hex, "digest": digest, "idle_seconds": 2.5}
             client.post("http://runner/sandboxes", json=created).raise_for_status()
             while client.get(f"http://runner/sandboxes/{created['id']}").json()["status"] != "expired":
                 time.sleep(0.1)
@@ -243,12 +242,13 @@ def test_a_sandbox_is_not_idle_while_a_file_goes_in_or_out(shared, digest):
     with httpx.Client(transport=transport, timeout=60) as client, client.stream("GET", where) as answer:
         chunks = answer.iter_raw()
         got = len(next(chunks))
+        filled = shared.sandbox(digest, idle_seconds=2)
         reply = shared.raw("PUT", f"/sandboxes/{filled['id']}/files?path=/tmp/slow", content=slowly())
         assert reply.status_code == 200, reply.text
         assert got + sum(map(len, chunks)) == size
     assert shared.call("GET", f"/sandboxes/{read['id']}")["status"] == "running"
     for state in (filled, read):
-        assert shared.until(state["id"], "expired")["error"].startswith("Nobody used the sandbox for 1 seconds")
+        assert shared.until(state["id"], "expired")["error"].startswith("Nobody used the sandbox for 2 seconds")
 
 
 def test_commands(shared, digest):
