@@ -62,10 +62,19 @@ class Database:
 
 def _refuse_nul(connection: Any, cursor: Any, statement: str, values: Any, context: Any, many: bool) -> None:
     """No text of Postgres holds a NUL, so none is asked for or kept on SQLite either. Raises Invalid."""
-    for row in values if many else [values]:
-        for value in row.values() if isinstance(row, dict) else row:
-            if isinstance(value, str) and "\0" in value:
-                raise Invalid("A NUL character cannot be in a name or a text of this Hub; leave it out.")
+    if _has_nul(values):
+        raise Invalid("A NUL character cannot be in a name or a text of this Hub; leave it out.")
+
+
+def _has_nul(values: Any) -> bool:
+    """Of one statement's values or those of many, by position or by name: the drivers differ."""
+    if isinstance(values, str):
+        return "\0" in values
+    if isinstance(values, dict):
+        values = values.values()
+    elif not isinstance(values, (list, tuple)):
+        return False
+    return any(_has_nul(value) for value in values)
 
 
 def _make_private(file: str | None) -> None:

@@ -23,7 +23,7 @@ from prime_hub.db.models import Environment, Meta, SearchDocument, Version
 from prime_hub.db.session import Database
 from prime_hub.words import asked_words
 
-BATCH = 200
+BATCH = 1_000
 RANKS = ("name", "short", "all")
 
 
