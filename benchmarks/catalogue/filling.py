@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -79,10 +80,10 @@ class _Texts:
         while len(words) < 20_000:
             words["".join(chance.choices(SYLLABLES, k=chance.randint(2, 4)))] = None
         self.words = list(words)
-        self._weights = [1 / (rank + 3) for rank in range(len(self.words))]
+        self._until = list(itertools.accumulate(1 / (rank + 3) for rank in range(len(self.words))))
 
     def some(self, count: int) -> list[str]:
-        return self.chance.choices(self.words, self._weights, k=count)
+        return self.chance.choices(self.words, cum_weights=self._until, k=count)
 
 
 async def fill(database: Database, many: int, shop: int) -> Filled:

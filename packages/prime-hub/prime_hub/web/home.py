@@ -22,10 +22,10 @@ PER_PAGE = 24
 MOST_TAGS = 16
 ORDERS = {
     RELEVANCE: "Best match",
-    "updated_at": "Latest",
+    "updated_at": "Recently updated",
     "stars": "Most stars",
     "name": "Name",
-    "created_at": "Newest",
+    "created_at": "New here",
 }
 ASCENDING = ("name",)
 
