@@ -16,7 +16,7 @@ from prime_hub.db.models import Account, Environment, Member, Star, Version
 from prime_hub.db.session import Database
 from prime_hub.errors import Invalid, NotFound
 from prime_hub.services import searching
-from prime_hub.services.access import belongs_to, called, may_see, no_environment
+from prime_hub.services.access import called, may_see, no_environment
 from prime_hub.services.archives import inspect
 from prime_hub.services.blobs import BlobStore
 from prime_hub.services.names import canonical
@@ -64,27 +64,25 @@ class Catalogue:
     async def find(self, account: Account | None, wanted: Search) -> tuple[list[tuple[Environment, str]], int]:
         """One page of environments with their newest version's number, and how many there are in all.
 
-        What has words or tags is asked of the search's index (`services/searching.py`), all else of the tables.
+        The search's index answers (`services/searching.py`), also where nothing is searched for, since it counts faster;
+        the order of a list that is no search, and stars, are asked of the tables.
         """
         if wanted.sort_by is not None and wanted.sort_by not in (RELEVANCE, *SORTS):
             raise Invalid(f"This Hub cannot sort by '{wanted.sort_by}'; use {', '.join((*SORTS, RELEVANCE))}.")
         async with self._database.read() as session:
-            if not wanted.search.strip() and not wanted.tags:
-                return await self._listed(session, account, wanted)
             question = await self._question(session, account, wanted)
-            if question is None:
+            if question is None or question.hopeless:
                 return [], 0
+            if wanted.starred_only:
+                return await self._starred(session, account, wanted, question)
             sort_by = wanted.sort_by or RELEVANCE
-            if wanted.starred_only or sort_by not in (RELEVANCE, "updated_at"):
-                return await self._listed(session, account, wanted, searching.among(session, question))
-            ids = await searching.find(
-                session,
-                question,
-                wanted.limit,
-                wanted.offset,
-                ranked=sort_by == RELEVANCE,
-                descending=wanted.descending or sort_by == RELEVANCE,
-            )
+            page = (session, question, wanted.limit, wanted.offset)
+            if sort_by == RELEVANCE:
+                ids = await searching.find(*page)
+            elif sort_by == "updated_at":
+                ids = await searching.find(*page, ranked=False, descending=wanted.descending)
+            else:
+                ids = await searching.in_order(*page, SORTS[sort_by].key, descending=wanted.descending)
             rows = {row[0].id: row for row in await self._rows(session, account, Environment.id.in_(ids))}
             return [rows[one] for one in ids if one in rows], await searching.count(session, question)
 
@@ -113,30 +111,18 @@ class Catalogue:
             owners = sees if owners is None else [one for one in owners if one in sees]
         return searching.asked(wanted.search, wanted.tags, sees=sees, owners=owners, visibility=wanted.visibility)
 
-    async def _listed(
-        self,
-        session: AsyncSession,
-        account: Account | None,
-        wanted: Search,
-        *conditions: ColumnElement[bool] | TextClause,
+    async def _starred(
+        self, session: AsyncSession, account: Account | None, wanted: Search, question: searching.Asked
     ) -> tuple[list[tuple[Environment, str]], int]:
-        where: list[ColumnElement[bool] | TextClause] = [may_see(account), *conditions]
-        if wanted.mine_only:
-            where.append(belongs_to(Environment.owner_id, account) if account else false())
-        if wanted.starred_only:
-            where.append(_starred_by(account) if account else false())
-        if wanted.owner:
-            where.append(called(wanted.owner))
-        if wanted.visibility:
-            where.append(Environment.visibility == wanted.visibility.upper())
+        """What `account` has starred; these are few."""
+        if account is None:
+            return [], 0
+        stars = select(Star.account_id).where(Star.environment_id == Environment.id, Star.account_id == account.id)
+        where = (may_see(account), stars.exists(), searching.among(session, question))
         column = SORTS[wanted.sort_by if wanted.sort_by in SORTS else "updated_at"]
-        query = select(func.count(Environment.id))
-        if wanted.owner:
-            query = query.join(Account, Account.id == Environment.owner_id)
-        total = (await session.scalar(query.where(*where))) or 0
-        order = column.desc() if wanted.descending else column.asc(), Environment.id
+        order = (column.desc() if wanted.descending else column.asc(), Environment.id)
         rows = await self._rows(session, account, *where, order=order, limit=wanted.limit, offset=wanted.offset)
-        return rows, total
+        return rows, (await session.scalar(select(func.count(Environment.id)).where(*where))) or 0
 
     async def _rows(
         self,
@@ -212,7 +198,3 @@ class Catalogue:
         """A file or folder of the version's source archive. Raises NotFound."""
         async with self._blobs.local(version.blob or "") as path:
             return await asyncio.to_thread(inspect, path, inside, max_bytes)
-
-
-def _starred_by(account: Account) -> ColumnElement[bool]:
-    return select(Star.account_id).where(Star.environment_id == Environment.id, Star.account_id == account.id).exists()

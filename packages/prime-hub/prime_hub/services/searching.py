@@ -96,6 +96,25 @@ async def find(
     return found
 
 
+async def in_order(
+    session: AsyncSession, question: Asked, limit: int, offset: int, column: str, *, descending: bool = True
+) -> list[str]:
+    """The ids of environments by a column of their table (its name, which is put into the query as it is)."""
+    if question.hopeless:
+        return []
+    clause, values = _Rank(question, len(RANKS) - 1).condition(_on_sqlite(session))
+    join, found = "JOIN", "found."
+    if _on_sqlite(session):
+        # By itself it would look up all that is found and sort it; so it walks in order until it has enough.
+        join, found = "CROSS JOIN", "+found."
+    query = (
+        f"SELECT environments.id FROM environments {join} search_documents AS found ON environment_id = environments.id "
+        f"WHERE {found}{clause} ORDER BY environments.{column} {'DESC' if descending else 'ASC'}, environments.id "
+        "LIMIT :most OFFSET :skipped"
+    )
+    return list(await session.scalars(text(query), {**values, "most": limit, "skipped": offset}))
+
+
 def among(session: AsyncSession, question: Asked) -> TextClause:
     """A condition for a query of environments: that they are among what is found."""
     clause, values = _Rank(question, len(RANKS) - 1).condition(_on_sqlite(session))
