@@ -208,6 +208,11 @@ CASES: dict[str, dict[str, Case]] = {
         "?mine_only": Differs("true", "false", LIST),
         "?starred_only": Differs("true", "false", LIST),
     },
+    f"GET {HUB}/facets": {
+        "?search": Differs(ENVIRONMENT, "nothing"),
+        "?owner": Differs("{owner}", "stan"),
+        "?tags": Differs("math", "none"),
+    },
     f"GET {NAMED}/@{{version}}/inspect": {
         "?path": Differs("README.md", "pyproject.toml", LIST),
         "?max_bytes": Differs("5", "100", {"path": "README.md"}),

@@ -34,7 +34,7 @@ from prime_hub.api import (
 from prime_hub.hub import Hub
 from prime_hub.settings import Settings
 from prime_hub.web import account as account_pages
-from prime_hub.web import pages, signing
+from prime_hub.web import home, pages, signing
 from prime_hub.web import settings as settings_pages
 from prime_hub.web import teams as team_pages
 from prime_hub.web import tokens as token_pages
@@ -88,7 +88,7 @@ def _routers() -> list[APIRouter]:
             sandbox_network,
             sandboxes,
         ),
-        *(gateway, gateway_commands, gateway_files, connect_rpc, ports, port_sockets, pages),
+        *(gateway, gateway_commands, gateway_files, connect_rpc, ports, port_sockets, home, pages),
         *(signing, account_pages, token_pages, team_pages, settings_pages),
     ]
     first = [images.uploads, images.router, publishing.router]

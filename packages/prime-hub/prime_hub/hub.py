@@ -30,6 +30,7 @@ from prime_hub.services.queue import Queue
 from prime_hub.services.runner import Runner
 from prime_hub.services.sandbox_io import SandboxIO
 from prime_hub.services.sandboxes import Sandboxes
+from prime_hub.services.searching import prepare
 from prime_hub.services.secrets import Secrets
 from prime_hub.services.sessions import Sessions
 from prime_hub.services.signals import Signals
@@ -110,6 +111,7 @@ class Hub:
     async def open(self) -> None:
         """Bring the database to the newest schema and make the local owner. Starts nothing in the background."""
         await migrate(self.database.engine, self.settings.data_dir)
+        await prepare(self.database)
         self.id = await self.accounts.hub_id()
         await self.accounts.ensure_owner()
 

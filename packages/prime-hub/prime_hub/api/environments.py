@@ -28,11 +28,11 @@ async def list_environments(
     caller: CallerDep,
     limit: Annotated[int, Query(ge=1, le=250)] = 20,
     offset: Annotated[int, Query(ge=0, le=MAX_OFFSET)] = 0,
-    search: Annotated[str | None, Query(max_length=200)] = None,
+    search: Annotated[str, Query(max_length=200)] = "",
     owner: str | None = None,
     visibility: str | None = None,
     tags: Annotated[list[str] | None, Query(max_length=32)] = None,
-    sort_by: str = "updated_at",
+    sort_by: str | None = None,
     sort_order: Literal["asc", "desc"] = "desc",
     mine_only: bool = False,
     starred_only: bool = False,
@@ -57,6 +57,24 @@ async def list_environments(
     return {
         "data": [_row(environment, version, environment.id in starred) for environment, version in rows],
         "total_count": total,
+    }
+
+
+@router.get("/facets")
+async def facets(
+    hub: HubDep,
+    caller: CallerDep,
+    search: Annotated[str, Query(max_length=200)] = "",
+    owner: str | None = None,
+    tags: Annotated[list[str] | None, Query(max_length=32)] = None,
+) -> dict[str, Any]:
+    """The recommended tags, by group, with how many environments of the list with these filters have each."""
+    groups = await hub.catalogue.facets(caller, Search(search=search, owner=owner, tags=tuple(tags or ())))
+    return {
+        "data": [
+            {"group": group, "tags": [{"tag": tag, "count": number} for tag, number in tags_]}
+            for group, tags_ in groups
+        ]
     }
 
 
