@@ -98,7 +98,9 @@ class Usage:
                 await self._write(counted)
             except Exception as error:
                 self._counted.update(counted)
-                log.warning("the usage of environments could not be written, and is kept: %s", error)
+                log.warning(
+                    "the usage of environments could not be written, and is kept: %s", str(error).partition("\n")[0]
+                )
 
     async def _write(self, counted: Counter[tuple[str, date, Kind]]) -> None:
         if not counted:
@@ -151,7 +153,7 @@ async def _by_version(session: AsyncSession, environment: Environment, first: da
         .order_by(Version.finalized_at.desc(), Version.id)
     )
     found: dict[str, tuple[Counts, Counts]] = {}
-    for number, kind, within, ever in (await session.execute(query)).tuples():
+    for number, kind, within, ever in (await session.execute(query)).all():
         counts = found.setdefault(number, (Counts(), Counts()))
         if kind is not None:
             counts[0][Kind(kind)], counts[1][Kind(kind)] = int(within), int(ever)
@@ -167,7 +169,7 @@ async def _by_day(
     if version is not None:
         query = query.where(UsageDay.version_id == version.id)
     found: dict[date, Counts] = {}
-    for day, kind, count in (await session.execute(query)).tuples():
+    for day, kind, count in (await session.execute(query)).all():
         found.setdefault(day, Counts())[Kind(kind)] = int(count)
     return found
 
