@@ -81,28 +81,28 @@ def test_whole_downloads_count_and_nothing_else(module_hub: RunningHub) -> None:
     assert told["versions"] == [{"version": "0.1.0", **both, "all_time": both}]
 
 
-@pytest.mark.parametrize("installer", ["uv", "pip", "prime"])
+@pytest.mark.parametrize("installer", ["uv", "pip", "prime", "pull"])
 def test_every_installer_counts_once(module_hub: RunningHub, tmp_path: Path, installer: str) -> None:
-    push(module_hub.api, f"{installer}-env")
-    python = [sys.executable, "-m"]
+    name = f"{installer}-env"
+    push(module_hub.api, name)
+    python, venv = [sys.executable, "-m"], str(tmp_path / "venv")
+    from_index = ["--target", "in", "--index-url", f"{module_hub.url}/{module_hub.owner}/simple/", name]
     commands = {
-        "uv": [*python, "uv", "pip", "install", "--target", str(tmp_path / "in")],
-        "pip": [*python, "pip", "install", "--target", str(tmp_path / "in")],
-        "prime": [*python, "prime_cli", "env", "pull", f"{module_hub.owner}/{installer}-env", "-t", "copy"],
+        "uv": ["uv", "pip", "install", *from_index],
+        "pip": ["pip", "install", *from_index],
+        "prime": ["prime_cli", "env", "install", f"{module_hub.owner}/{name}", "--python", venv],
+        "pull": ["prime_cli", "env", "pull", f"{module_hub.owner}/{name}", "-t", "copy"],
     }
-    index = ["--index-url", f"{module_hub.url}/{module_hub.owner}/simple/", f"{installer}-env"]
-    environment = {
-        name: value for name, value in module_hub.environment().items() if not name.startswith(("UV_", "PIP_"))
-    }
-    environment |= {
-        "UV_CACHE_DIR": str(tmp_path / "cache"),
-        "PIP_CACHE_DIR": str(tmp_path / "cache"),
-        "PIP_CONFIG_FILE": os.devnull,
-    }
-    command = commands[installer] + ([] if installer == "prime" else index)
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert counted(module_hub, f"{installer}-env") == ((0, 1) if installer == "prime" else (1, 0))
+    given = module_hub.environment()
+    environment = {key: value for key, value in given.items() if not key.startswith(("UV_", "PIP_"))}
+    environment |= dict.fromkeys(("UV_CACHE_DIR", "PIP_CACHE_DIR", "PRIME_CACHE_DIR"), str(tmp_path / "cache"))
+    environment |= {"PIP_CONFIG_FILE": os.devnull, "UV_NO_CONFIG": "1"}
+    for command in (["venv", "--without-pip", venv], commands[installer]):
+        done = subprocess.run(
+            [*python, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert counted(module_hub, name) == ((0, 1) if installer == "pull" else (1, 0))
 
 
 def test_a_download_that_breaks_off_does_not_count(module_hub: RunningHub) -> None:
