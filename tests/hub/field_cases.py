@@ -213,6 +213,10 @@ CASES: dict[str, dict[str, Case]] = {
         "?owner": Differs("{owner}", "stan"),
         "?tags": Differs("math", "none"),
     },
+    f"GET {NAMED}/usage": {
+        "?days": Differs("1", "2", LIST),
+        "?version": Shown("test_usage", "test_each_version_for_itself"),
+    },
     f"GET {NAMED}/@{{version}}/inspect": {
         "?path": Differs("README.md", "pyproject.toml", LIST),
         "?max_bytes": Differs("5", "100", {"path": "README.md"}),
@@ -348,6 +352,10 @@ PAGES: dict[str, dict[str, Case]] = {
         "?page": Differs("1", "2", LIST),
     },
     f"GET {PAGE}": {"?version": Refused("9.9.9", "There is no version", LIST)},
+    f"GET {PAGE}/usage": {
+        "?days": Shown("test_usage", "test_the_page"),
+        "?version": Refused("9.9.9", "There is no version", LIST),
+    },
     "GET /dashboard/sign-in": {"?next": ELSEWHERE},
     "GET /dashboard/sign-in/link": {"?code": BY_LINK, "?next": BY_LINK},
     "GET /dashboard/sign-up": {"?next": ELSEWHERE},

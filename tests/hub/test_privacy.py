@@ -74,6 +74,8 @@ ASKED: dict[Route, list[dict[str, Any]]] = {
     ("PATCH", BY_ID + "/variables/{variable_id}"): [{"json": {"value": "x"}}],
     ("GET", "/"): [{"query": query} for query in ("", "q={name}", "owner={owner}", "tag=hidden-tag", "q=secret+words")],
     ("GET", PAGE): [{}, {"query": "version={version}"}],
+    ("GET", PAGE + "/usage"): [{}, {"query": "days=30&version={version}"}],
+    ("GET", NAMED + "/usage"): [{}, {"query": "days=7&version={version}"}, {"query": "version={hash}"}],
     ("POST", SETTINGS + "/visibility"): [{"data": {"visibility": "PUBLIC"}}],
     ("POST", SETTINGS + "/transfer"): [{"data": {"to": "betty"}}],
     ("POST", SETTINGS + "/version"): [{"data": {"version": "{version}", "action": "yank"}}],
@@ -148,7 +150,7 @@ UNSUPPORTED = re.compile(r"/api/v1/sandbox/(\{sandbox_id\}/)?(checkpoints|networ
 # The least role with an environment's owner for what a route does.
 READS, PUBLISHES, MANAGES = "read", "publish", "manage"
 ROLES: dict[Route, str] = {
-    **{("GET", NAMED + rest): READS for rest in ("/status", "/versions")},
+    **{("GET", NAMED + rest): READS for rest in ("/status", "/versions", "/usage")},
     **{("GET", VERSION + rest): READS for rest in ("", "/inspect", "/package")},
     **{("HEAD", VERSION + rest): READS for rest in ("/package",)},
     **{
@@ -160,6 +162,7 @@ ROLES: dict[Route, str] = {
     **{(method, "/{owner}/simple" + rest): READS for method in ("GET", "HEAD") for rest in ("", "/")},
     ("POST", HUB + "/lookup"): READS,
     ("GET", PAGE): READS,
+    ("GET", PAGE + "/usage"): READS,
     ("PUT", NAMED + "/star"): READS,
     ("DELETE", NAMED + "/star"): READS,
     ("POST", NAMED + "/fork"): READS,

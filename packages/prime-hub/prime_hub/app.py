@@ -29,6 +29,7 @@ from prime_hub.api import (
     system,
     teams,
     tokens,
+    usage,
     users,
 )
 from prime_hub.hub import Hub
@@ -38,6 +39,7 @@ from prime_hub.web import home, pages, signing
 from prime_hub.web import settings as settings_pages
 from prime_hub.web import teams as team_pages
 from prime_hub.web import tokens as token_pages
+from prime_hub.web import usage as usage_pages
 from prime_hub.web.errors import install_error_handlers
 from prime_hub.web.middleware import AccessLog, BodyLimit, SecurityHeaders
 
@@ -82,6 +84,7 @@ def _routers() -> list[APIRouter]:
             tokens,
             auth_challenge,
             environments,
+            usage,
             managing,
             sandbox_batches,
             sandbox_unsupported,
@@ -89,7 +92,7 @@ def _routers() -> list[APIRouter]:
             sandboxes,
         ),
         *(gateway, gateway_commands, gateway_files, connect_rpc, ports, port_sockets, home, pages),
-        *(signing, account_pages, token_pages, team_pages, settings_pages),
+        *(signing, account_pages, token_pages, team_pages, settings_pages, usage_pages),
     ]
     first = [images.uploads, images.router, publishing.router]
     # After `managing`: an environment may be called "secrets", and `DELETE /OWNER/secrets/star` is about a star.

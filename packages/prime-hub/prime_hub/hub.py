@@ -43,6 +43,7 @@ from prime_hub.services.sweep import Sweep
 from prime_hub.services.teams import Teams
 from prime_hub.services.tokens import Tokens
 from prime_hub.services.transfers import Transfers
+from prime_hub.services.usage import Usage
 from prime_hub.services.variables import Variables
 from prime_hub.services.vault import Vault
 from prime_hub.settings import Settings
@@ -70,6 +71,7 @@ class Hub:
         self.teams = Teams(self.database)
         self.catalogue = Catalogue(self.database, self.blobs)
         self.packages = Packages(self.database, self.blobs)
+        self.usage = Usage(self.database)
         self.publishing = Publishing(settings, self.database, self.blobs)
         self.managing = Managing(self.database, self.blobs)
         self.transfers = Transfers(self.database)
@@ -123,12 +125,14 @@ class Hub:
         self.spares.start()
         self.cleaning.start()
         self.pruning.start()
+        self.usage.start()
         # One Hub holds an SQLite data folder for itself; on a shared database others may be at work.
         await self.jobs.start(alone=self.settings.database_url is None)
 
     async def stop(self) -> None:
         """End the work in the background and let go of the runner, whose sandboxes go on."""
         self.closing.set()
+        await self.usage.stop()
         await self.pruning.stop()
         await self.cleaning.stop()
         await self.jobs.stop()

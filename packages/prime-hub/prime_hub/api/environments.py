@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -9,10 +10,12 @@ from fastapi.responses import FileResponse
 from pydantic import Field
 
 from prime_hub.api.asked import Asked
-from prime_hub.api.deps import API, CallerDep, HubDep, base_url, blob_response, frontend_url
+from prime_hub.api.deps import API, CallerDep, HubDep, base_url, frontend_url
+from prime_hub.api.downloads import blob_response
 from prime_hub.db.models import Environment, Version
 from prime_hub.errors import Unauthorized
 from prime_hub.services.catalogue import Search
+from prime_hub.services.usage import Kind
 
 router = APIRouter(prefix=f"{API}/environmentshub", tags=["environments"])
 
@@ -230,4 +233,5 @@ async def package(owner: str, name: str, version: str, hub: HubDep, caller: Call
     environment = await hub.catalogue.environment(caller, owner, name)
     found = await hub.catalogue.version(environment, version)
     filename = f"{environment.normalized_name}-{found.version}.tar.gz"
-    return await blob_response(hub, found.blob, filename, "application/gzip", found.sha256)
+    counted = partial(hub.usage.count, found.id, Kind.PULL)
+    return await blob_response(hub, found.blob, filename, "application/gzip", found.sha256, counted)

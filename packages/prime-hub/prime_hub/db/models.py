@@ -28,6 +28,7 @@ from prime_hub.db.published import (
     Wheel,
 )
 from prime_hub.db.types import new_id, now
+from prime_hub.db.usage import UsageDay
 
 __all__ = [
     "Account",
@@ -51,6 +52,7 @@ __all__ = [
     "SecretLink",
     "Star",
     "Token",
+    "UsageDay",
     "UsedNumber",
     "Variable",
     "Version",

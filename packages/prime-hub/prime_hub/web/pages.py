@@ -71,6 +71,7 @@ async def environment_page(
         description=found.details.get("description") or "",
         urls=_urls(found.details.get("urls")),
         facts=_facts(found),
+        installs=await hub.usage.installs(environment),
         readme=readme,
         base=base_url(request),
         wheel_url=_wheel_url(request, environment, found),

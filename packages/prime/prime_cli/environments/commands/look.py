@@ -132,6 +132,25 @@ def inspect(
     look(out, named(env), path, max_bytes=max_bytes, as_json=output is Format.json)
 
 
+@app.command(
+    epilog=examples(
+        "prime env usage alice/my-env",
+        "prime env usage alice/my-env@0.1.0 --days 90",
+        "prime env usage alice/my-env --output json",
+    )
+)
+def usage(
+    env: VersionedArg,
+    days: Annotated[int, typer.Option("--days", "-d", metavar="N", min=1, max=365, help="How many days back.")] = 30,
+    output: OutputFormat = Format.table,
+) -> None:
+    """Show how often an environment, or one version of it, was installed and pulled."""
+    from prime_cli.environments.naming import named
+    from prime_cli.environments.usage import show_usage
+
+    show_usage(out, named(env), days=days, as_json=output is Format.json)
+
+
 FullHashes = Annotated[bool, typer.Option("--full-hashes", help="All 64 characters of the content hashes.")]
 
 
