@@ -267,6 +267,7 @@ def test_every_route_has_been_thought_of(world: World, routes: list[Route]) -> N
     assert [route for route in roles if route not in ROLES and route not in BY_FORM] == []
 
 
+@pytest.mark.timeout(900)
 def test_to_outsiders_it_does_not_exist(world: World, routes: list[Route]) -> None:
     wrong: list[str] = []
     asked = 0
