@@ -37,7 +37,9 @@ def test_from_sign_up_to_a_revoked_key(nobody: Person, other: Person, open_hub: 
 
     # The terminal asks, the browser approves.
     (tmp_path / "home").mkdir()
-    shell = Prime(tmp_path / "home", tmp_path, env={"PRIME_API_BASE_URL": open_hub.url, "PRIME_FRONTEND_URL": open_hub.url})
+    shell = Prime(
+        tmp_path / "home", tmp_path, env={"PRIME_API_BASE_URL": open_hub.url, "PRIME_FRONTEND_URL": open_hub.url}
+    )
     with waiting(shell, "--headless") as login:
         author.open(login.page)
         page.get_by_role("heading", name="A program asks to log in").wait_for()
