@@ -5,6 +5,7 @@ A secret's value goes in and is on no page again, also not in the answer to a fo
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -15,8 +16,8 @@ from prime_hub.api.deps import HubDep
 from prime_hub.db.models import Environment, Secret, Variable
 from prime_hub.errors import HubError, Invalid
 from prime_hub.hub import Hub
-from prime_hub.services.secrets import MOST_BYTES, Fields
-from prime_hub.web.forms import Form, FormDep
+from prime_hub.services.secrets import Fields
+from prime_hub.web.forms import FormDep
 from prime_hub.web.render import page
 from prime_hub.web.settings import PATH, environment_href
 from prime_hub.web.visitors import SignedIn, SignedInDep
@@ -38,6 +39,40 @@ DONE = {
 Done = Annotated[str, Query(max_length=20)]
 
 
+@dataclass(frozen=True)
+class Wish:
+    """What a form asks for. Its value may be a secret."""
+
+    change: str
+    id: str
+    name: str
+    value: str = field(repr=False)
+    description: str
+
+    def new(self, what: str) -> Fields:
+        """A new secret or variable. Raises Invalid for one without a value."""
+        return Fields(self.name, self._text(what), self.description)
+
+    def replacing(self, what: str) -> Fields:
+        """Another value. Raises Invalid for none."""
+        return Fields(value=self._text(what))
+
+    def _text(self, what: str) -> str:
+        # Browsers send lines as CRLF, and the end of the last one is no part of what somebody has pasted.
+        value = self.value.replace("\r\n", "\n").removesuffix("\n")
+        if not value:
+            raise Invalid(f"Write the value of the {what}.")
+        return value
+
+    def again(self, change: str) -> dict[str, str]:
+        """What a refused form of this kind said that is no secret, so that it need not be typed again."""
+        mine = self.change == change
+        return {"name": self.name if mine else "", "description": self.description if mine else ""}
+
+
+NOTHING = Wish("", "", "", "", "")
+
+
 @router.get(SECRETS)
 async def secrets_page(
     request: Request, hub: HubDep, me: SignedInDep, team: Annotated[str, Query(max_length=64)] = "", done: Done = ""
@@ -54,7 +89,7 @@ async def _secrets(
     *,
     done: str | None = None,
     error: HubError | None = None,
-    again: Form | None = None,
+    wish: Wish = NOTHING,
 ) -> Response:
     chosen = await whose(hub, me, team)
     return page(
@@ -64,8 +99,7 @@ async def _secrets(
         whose=chosen,
         choices=chosen.choices(SECRETS),
         rows=[_shown(row) for row in await hub.secrets.of_account(me.account, chosen.team)],
-        again=_again(again),
-        most=MOST_BYTES,
+        again=wish.again("add"),
         done=done,
         problem=error.detail if error else None,
     )
@@ -76,40 +110,24 @@ def _shown(row: Secret | Variable) -> dict[str, Any]:
     return {**about, "value": row.value} if isinstance(row, Variable) else about
 
 
-def _again(form: Form | None) -> dict[str, str]:
-    """What a refused form said that is no secret, so that it need not be typed again."""
-    return {name: form.text(name) if form is not None else "" for name in ("name", "description")}
-
-
-def _value(form: Form, what: str) -> str:
-    """The value as it was typed: browsers send lines as CRLF, and a last line's end is no part of it. Raises Invalid."""
-    value = form.get("value", "").replace("\r\n", "\n").removesuffix("\n")
-    if not value:
-        raise Invalid(f"Write the value of the {what}.")
-    return value
-
-
-def _new(form: Form, what: str) -> Fields:
-    return Fields(form.text("name"), _value(form, what), form.text("description"))
-
-
 @router.post(SECRETS)
 async def change_secrets(request: Request, hub: HubDep, me: SignedInDep, form: FormDep) -> Response:
     """A secret more, another value for one, or one less."""
-    team, change = form.text("team"), form.text("change")
+    team, value = form.text("team"), form.get("value", "")
+    wish = Wish(form.text("change"), form.text("id"), form.text("name"), value, form.text("description"))
     chosen = await whose(hub, me, team)
     try:
-        if change == "add":
-            await hub.secrets.create_own(me.account, chosen.team, _new(form, "secret"))
-        elif change == "replace":
-            await hub.secrets.update_own(me.account, form.text("id"), Fields(value=_value(form, "secret")))
-        elif change == "delete":
-            await hub.secrets.delete_own(me.account, form.text("id"))
+        if wish.change == "add":
+            await hub.secrets.create_own(me.account, chosen.team, wish.new("secret"))
+        elif wish.change == "replace":
+            await hub.secrets.update_own(me.account, wish.id, wish.replacing("secret"))
+        elif wish.change == "delete":
+            await hub.secrets.delete_own(me.account, wish.id)
         else:
             raise Invalid("That is no change of a secret.")
     except HubError as error:
-        return await _secrets(request, hub, me, team, error=error, again=form if change == "add" else None)
-    return RedirectResponse(chosen.link(SECRETS, done=change), status_code=303)
+        return await _secrets(request, hub, me, team, error=error, wish=wish)
+    return RedirectResponse(chosen.link(SECRETS, done=wish.change), status_code=303)
 
 
 @router.get(OF_ENVIRONMENT)
@@ -129,14 +147,13 @@ async def _of_environment(
     *,
     done: str | None = None,
     error: HubError | None = None,
-    again: Form | None = None,
+    wish: Wish = NOTHING,
 ) -> Response:
     owner = environment.owner
     rows = await hub.secrets.of_environment(me.account, environment.id)
     account_wide = await hub.secrets.of_account(me.account, owner.team_id)
     linked = {row.id for row in rows if row.environment_id is None}
     variables = await hub.variables.all(me.account, environment.id)
-    of_variable = again is not None and again.text("change") == "set"
     return page(
         request,
         "environment_secrets.html",
@@ -150,8 +167,8 @@ async def _of_environment(
         linkable=[_shown(row) for row in account_wide if row.id not in linked],
         account_href=SECRETS + (f"?team={quote(owner.slug)}" if owner.team_id else ""),
         variables=[_shown(row) for row in variables],
-        again=_again(None if of_variable else again),
-        again_variable=_again(again if of_variable else None),
+        again=wish.again("add"),
+        again_variable=wish.again("set"),
         done=done,
         problem=error.detail if error else None,
     )
@@ -163,33 +180,34 @@ async def change_environment_secrets(
 ) -> Response:
     """Change what an environment gives: a secret, a link to one, a variable."""
     environment = await hub.managing.may_manage(me.account, owner, name)
-    change = form.text("change")
+    value = form.get("value", "")
+    wish = Wish(form.text("change"), form.text("id"), form.text("name"), value, form.text("description"))
     try:
-        await _change(hub, me, environment.id, change, form)
+        await _change(hub, me, environment.id, wish)
     except HubError as error:
-        again = form if change in ("add", "set") else None
-        return await _of_environment(request, hub, me, environment, error=error, again=again)
+        return await _of_environment(request, hub, me, environment, error=error, wish=wish)
     href = environment_href(environment.owner.slug, environment.normalized_name)
-    return RedirectResponse(f"{href}/secrets?done={change}", status_code=303)
+    return RedirectResponse(f"{href}/secrets?done={wish.change}", status_code=303)
 
 
-async def _change(hub: Hub, me: SignedIn, environment_id: str, change: str, form: Form) -> None:
-    row_id = form.text("id")
-    if change == "add":
-        await hub.secrets.create(me.account, environment_id, _new(form, "secret"))
-    elif change == "replace":
-        await hub.secrets.update(me.account, environment_id, row_id, Fields(value=_value(form, "secret")))
-    elif change == "delete":
-        await hub.secrets.delete(me.account, environment_id, row_id)
-    elif change == "link":
-        await hub.secrets.link(me.account, environment_id, row_id)
-    elif change == "unlink":
-        await hub.secrets.unlink(me.account, environment_id, row_id)
-    elif change == "set":
-        await hub.variables.create(me.account, environment_id, _new(form, "variable"))
-    elif change == "change":
-        await hub.variables.update(me.account, environment_id, row_id, Fields(value=_value(form, "variable")))
-    elif change == "clear":
-        await hub.variables.delete(me.account, environment_id, row_id)
+async def _change(hub: Hub, me: SignedIn, environment_id: str, wish: Wish) -> None:
+    """Raises Invalid for what is no change, and what the services raise."""
+    secrets, variables = hub.secrets, hub.variables
+    if wish.change == "add":
+        await secrets.create(me.account, environment_id, wish.new("secret"))
+    elif wish.change == "replace":
+        await secrets.update(me.account, environment_id, wish.id, wish.replacing("secret"))
+    elif wish.change == "delete":
+        await secrets.delete(me.account, environment_id, wish.id)
+    elif wish.change == "link":
+        await secrets.link(me.account, environment_id, wish.id)
+    elif wish.change == "unlink":
+        await secrets.unlink(me.account, environment_id, wish.id)
+    elif wish.change == "set":
+        await variables.create(me.account, environment_id, wish.new("variable"))
+    elif wish.change == "change":
+        await variables.update(me.account, environment_id, wish.id, wish.replacing("variable"))
+    elif wish.change == "clear":
+        await variables.delete(me.account, environment_id, wish.id)
     else:
         raise Invalid("That is no change of an environment's secrets and variables.")
