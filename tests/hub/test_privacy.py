@@ -23,6 +23,7 @@ VERSION = NAMED + "/@{version}"
 BY_ID = HUB + "/{environment_id}"
 PAGE = "/dashboard/environments/{owner}/{name}"
 SETTINGS = PAGE + "/settings"
+IMAGE_PAGE = "/dashboard/images/{owner}/{name}/{tag}"
 
 OUTSIDERS = ("nobody", "stranger", "former member", "stranger in a browser", "revoked", "narrow")
 
@@ -81,6 +82,18 @@ ASKED: dict[Route, list[dict[str, Any]]] = {
     ("POST", SETTINGS + "/version"): [{"data": {"version": "{version}", "action": "yank"}}],
     ("POST", SETTINGS + "/delete"): [{"data": {"typed": "{owner}/{name}"}}],
     ("POST", PAGE + "/star"): [{"data": {"starred": "yes"}}],
+    ("POST", PAGE + "/secrets"): [{"data": {"change": "link", "id": "{secret_id}"}}],
+    **{
+        ("GET", f"/dashboard/{place}"): [{}, {"query": "team={team}"}, {"query": "team={team}&show=all&page=2"}]
+        for place in ("images", "sandboxes", "secrets")
+    },
+    ("POST", IMAGE_PAGE + "/visibility"): [{"data": {"visibility": "PUBLIC"}}],
+    ("POST", IMAGE_PAGE + "/delete"): [{"data": {"confirm": "{name}:{tag}"}}],
+    ("POST", "/dashboard/builds/{build_id}/delete"): [{"data": {"confirm": "{image}:v1"}}],
+    ("POST", "/dashboard/secrets"): [
+        {"data": {"change": "delete", "id": "{secret_id}"}},
+        {"data": {"change": "add", "team": "{team}", "name": "A_B", "value": "x"}},
+    ],
     ("POST", "/api/v1/sandbox"): SANDBOXES,
     ("POST", "/api/v1/sandbox/status:batchGet"): [{"json": {"sandbox_ids": ["{sandbox_id}"]}}],
     ("POST", "/api/v1/sandbox/background-jobs/status:batchGet"): [
@@ -184,9 +197,13 @@ ROLES: dict[Route, str] = {
     **{(method, BY_ID + "/variables/{variable_id}"): MANAGES for method in ("PATCH", "DELETE")},
 }
 # A browser's session is needed for these; tests/hub/test_managing*.py send their forms.
-BY_FORM = {("GET", SETTINGS)} | {
+BY_FORM = {("GET", SETTINGS), ("GET", PAGE + "/secrets")} | {
     ("POST", path)
-    for path in (PAGE + "/star", *(f"{SETTINGS}/{end}" for end in ("visibility", "transfer", "version", "delete")))
+    for path in (
+        PAGE + "/star",
+        PAGE + "/secrets",
+        *(f"{SETTINGS}/{end}" for end in ("visibility", "transfer", "version", "delete")),
+    )
 }
 
 

@@ -22,6 +22,7 @@ from prime_hub.services.jobs import Jobs
 from prime_hub.services.keys import Signer, load_secret_key
 from prime_hub.services.logs import Logs
 from prime_hub.services.managing import Managing
+from prime_hub.services.owners import Owners
 from prime_hub.services.packages import Packages
 from prime_hub.services.ports import Ports
 from prime_hub.services.pruning import Pruning
@@ -70,6 +71,7 @@ class Hub:
         self.challenges = Challenges(self.database)
         self.teams = Teams(self.database)
         self.catalogue = Catalogue(self.database, self.blobs)
+        self.owners = Owners(self.database, self.catalogue)
         self.packages = Packages(self.database, self.blobs)
         self.usage = Usage(self.database)
         self.publishing = Publishing(settings, self.database, self.blobs)

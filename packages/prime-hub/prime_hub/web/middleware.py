@@ -39,7 +39,7 @@ FORM_BYTES = 64 * 1024
 # Names of environments and images, which may be private: nothing tells whether they are.
 _NAMES = re.compile(
     r"(?P<before>/api/v1/environmentshub/[^/]+/|/[^/]+/simple/|/dashboard/environments/[^/]+/|/api/v1/files/[^/]+/"
-    r"|/api/v1/images/prime/[^/]+/|/api/v1/images/(?!build(?:/|$)))"
+    r"|/api/v1/images/prime/[^/]+/|/api/v1/images/(?!build(?:/|$))|/dashboard/images/[^/]+/)"
     r"(?P<rest>[^@]*)(?P<after>.*)",
     re.DOTALL,
 )
