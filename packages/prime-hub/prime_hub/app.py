@@ -10,6 +10,7 @@ from fastapi import APIRouter, FastAPI
 from prime_hub import __version__
 from prime_hub.api import (
     auth_challenge,
+    changes,
     connect_rpc,
     environments,
     gateway,
@@ -34,7 +35,7 @@ from prime_hub.api import (
 from prime_hub.hub import Hub
 from prime_hub.settings import Settings
 from prime_hub.web import account as account_pages
-from prime_hub.web import pages, signing
+from prime_hub.web import environment_page, file_pages, pages, signing, version_pages
 from prime_hub.web import settings as settings_pages
 from prime_hub.web import teams as team_pages
 from prime_hub.web import tokens as token_pages
@@ -82,6 +83,7 @@ def _routers() -> list[APIRouter]:
             tokens,
             auth_challenge,
             environments,
+            changes,
             managing,
             sandbox_batches,
             sandbox_unsupported,
@@ -89,6 +91,7 @@ def _routers() -> list[APIRouter]:
             sandboxes,
         ),
         *(gateway, gateway_commands, gateway_files, connect_rpc, ports, port_sockets, pages),
+        *(environment_page, file_pages, version_pages),
         *(signing, account_pages, token_pages, team_pages, settings_pages),
     ]
     first = [images.uploads, images.router, publishing.router]
