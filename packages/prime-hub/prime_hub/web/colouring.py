@@ -86,7 +86,7 @@ async def _words(name: str, text: str) -> Words | None:
 
 
 def lines(words: Words) -> list[Markup]:
-    """The text line by line, as HTML."""
+    """The text line by line, each with the newline that ends it, as HTML."""
     from markupsafe import Markup
 
     done: list[Markup] = []
@@ -95,7 +95,7 @@ def lines(words: Words) -> list[Markup]:
         first, *others = text.split("\n")
         line.append(_piece(kind, first))
         for piece in others:
-            done.append(Markup("".join(line)))
+            done.append(Markup("".join([*line, "\n"])))
             line = [_piece(kind, piece)]
     last = "".join(line)
     return [*done, Markup(last)] if last else done

@@ -49,6 +49,8 @@ _FORMATTING = "a|b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u"
 _OPENED = re.compile(r"<[a-z]", re.IGNORECASE)
 _FORMATS = re.compile(rf"<({_FORMATTING})(?=[\s/>])", re.IGNORECASE)
 _WITH_ATTRIBUTES = re.compile(rf"<({_FORMATTING.removeprefix('a|')})[\s/][^>]*>", re.IGNORECASE)
+DEEPEST = 20
+"""Levels that are rendered. Of what lies deeper the parser drops all that follows, so it is shown as it is written."""
 MOST_STEPS = 50_000_000
 MOST_OPENED_AGAIN = 300_000
 
@@ -151,8 +153,12 @@ def readme_html(text: str, place: Place = NOWHERE) -> str:
             return place.link(value, ids)
         return value
 
+    if max((token.level for token in tokens), default=0) >= DEEPEST - 1:
+        rendered = f"<pre>{html.escape(shown)}</pre>"
+    else:
+        rendered = _markdown(True).renderer.render(tokens, _markdown(True).options, state)
     clean = nh3.clean(
-        _markdown(True).renderer.render(tokens, _markdown(True).options, state),
+        rendered,
         tags=TAGS,
         attributes=ATTRIBUTES,
         attribute_filter=kept,
@@ -236,7 +242,7 @@ def _picture(values: dict[str, str], inside: bool) -> str:
 def _markdown(with_html: bool) -> MarkdownIt:
     from markdown_it import MarkdownIt
 
-    markdown = MarkdownIt("commonmark", {"html": with_html, "linkify": False}).enable(["table", "strikethrough"])
+    markdown = MarkdownIt("commonmark", {"html": with_html, "maxNesting": DEEPEST}).enable(["table", "strikethrough"])
     markdown.add_render_rule("heading_open", _heading)
     markdown.add_render_rule("heading_close", _heading)
     return markdown
