@@ -236,6 +236,10 @@ CASES: dict[str, dict[str, Case]] = {
         "?path": Differs("README.md", "pyproject.toml", LIST),
         "?max_bytes": Differs("5", "100", {"path": "README.md"}),
     },
+    f"GET {NAMED}/changes": {
+        "?from": Refused("9.9.9", "There is no version '9.9.9'"),
+        "?to": Refused("9.9.9", "There is no version '9.9.9'"),
+    },
     f"PUT {NAMED}/@{{version}}/yank": {"reason": Differs("one", "other")},
     f"POST {NAMED}/transfer": {"to": Shown("test_managing", "test_a_transfer_there_and_back")},
     f"POST {NAMED}/fork": {
@@ -369,10 +373,21 @@ PAGES: dict[str, dict[str, Case]] = {
         "?owner": Differs("{owner}", "stan", LIST),
         "?page": Differs("1", "2", LIST),
     },
-    f"GET {PAGE}": {"?version": Refused("9.9.9", "There is no version", LIST)},
+    **{
+        f"GET {PAGE}{rest}": {"?version": Refused("9.9.9", "There is no version", LIST)}
+        for rest in ("", "/files", "/raw/{inside:path}", "/versions")
+    },
+    f"GET {PAGE}/files/{{inside:path}}": {
+        "?version": Refused("9.9.9", "There is no version", LIST),
+        "?source": Differs("true", "false", LIST),
+    },
     f"GET {PAGE}/usage": {
         "?days": Shown("test_usage", "test_the_page"),
         "?version": Refused("9.9.9", "There is no version", LIST),
+    },
+    f"GET {PAGE}/changes": {
+        "?from": Refused("9.9.9", "There is no version", LIST),
+        "?to": Refused("9.9.9", "There is no version", LIST),
     },
     "GET /dashboard/sign-in": {"?next": ELSEWHERE},
     "GET /dashboard/sign-in/link": {"?code": BY_LINK, "?next": BY_LINK},

@@ -77,6 +77,10 @@ ASKED: dict[Route, list[dict[str, Any]]] = {
     ("GET", PAGE): [{}, {"query": "version={version}"}],
     ("GET", PAGE + "/usage"): [{}, {"query": "days=30&version={version}"}],
     ("GET", NAMED + "/usage"): [{}, {"query": "days=7&version={version}"}, {"query": "version={hash}"}],
+    ("GET", NAMED + "/changes"): [{"query": "from={version}&to={hash}"}, {}],
+    ("GET", PAGE + "/changes"): [{}, {"query": "from={version}&to={hash}"}],
+    **{("GET", PAGE + f"/{word}"): [{}, {"query": "version={version}"}] for word in ("files", "versions")},
+    **{("GET", PAGE + f"/{word}/{{inside:path}}"): [{}, {"query": "version={hash}"}] for word in ("files", "raw")},
     ("POST", SETTINGS + "/visibility"): [{"data": {"visibility": "PUBLIC"}}],
     ("POST", SETTINGS + "/transfer"): [{"data": {"to": "betty"}}],
     ("POST", SETTINGS + "/version"): [{"data": {"version": "{version}", "action": "yank"}}],
@@ -176,6 +180,9 @@ ROLES: dict[Route, str] = {
     ("POST", HUB + "/lookup"): READS,
     ("GET", PAGE): READS,
     ("GET", PAGE + "/usage"): READS,
+    **{("GET", PAGE + rest): READS for rest in ("/files", "/files/{inside:path}", "/raw/{inside:path}")},
+    **{("GET", PAGE + rest): READS for rest in ("/versions", "/changes")},
+    ("GET", NAMED + "/changes"): READS,
     ("PUT", NAMED + "/star"): READS,
     ("DELETE", NAMED + "/star"): READS,
     ("POST", NAMED + "/fork"): READS,
@@ -410,7 +417,11 @@ def test_what_was_open_and_is_closed_is_gone_at_once(world: World) -> None:
         ),
         *(f"{hub.url}/api/v1/files/opal/{one.wheel_filename}{rest}" for rest in ("", ".metadata")),
         f"{hub.url}/opal/simple/closing-env/",
-        f"{hub.url}/dashboard/environments/opal/closing-env",
+        *(
+            f"{hub.url}/dashboard/environments/opal/closing-env{rest}"
+            for rest in ("", "/files", "/files/README.md", "/raw/README.md", "/versions", "/changes")
+        ),
+        f"{hub.url}{HUB}/opal/closing-env/changes?from=0.1.0&to=0.1.0",
     ]
     assert [stranger.get(address).status_code for address in addresses] == [200] * len(addresses)
     assert stranger.put("/environmentshub/opal/closing-env/star").status_code == 200

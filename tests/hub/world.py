@@ -85,9 +85,9 @@ def make_world(hub: RunningHub) -> World:
     hidden |= {"filename": one.wheel_filename, "wheel_id": one.wheel_id, "version_id": one.version_id, "kind": "wheel"}
     absent |= {"filename": "absent_env-0.1.0-py3-none-any.whl", "kind": "wheel", "user_ns": "none", "token": "x" * 43}
     world.hidden |= hidden | {"environment_id": one.environment_id, "slot": one.wheel_id, "user": "mel", "rest": "x"}
-    world.hidden |= {"path": "x", "key": "k" * 16}
+    world.hidden |= {"path": "x", "key": "k" * 16, "inside": "README.md"}
     world.absent = dict.fromkeys(world.hidden, ABSENT_ID) | absent | {"user": "mel", "rest": "x", "path": "x"}
-    world.absent |= {"key": "k" * 16}
+    world.absent |= {"key": "k" * 16, "inside": "README.md"}
     world.marks = (
         *("hidden-env", "hidden_env", "Hidden-Env", "secret words", "hidden-tag", "hidden-image", "HIDDEN_SECRET"),
         *(one.environment_id, one.content_hash, world.digests["hidden"]),
