@@ -32,7 +32,7 @@ def test_every_page(
     person.sign_in(content.key)
     problems += _problems(person, content.pages())
     person.close()
-    assert problems == []
+    assert not problems, "\n".join(problems)
 
 
 def _problems(person: Person, pages: dict[str, str]) -> list[str]:

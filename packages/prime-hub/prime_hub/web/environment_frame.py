@@ -57,7 +57,7 @@ class Frame:
 
     def page(self, template: str, **values: Any) -> Any:
         """A page with the heading (`environment_heading.html`) above it."""
-        shared = {"heading": self.heading, "href": self.href, "query": self.query, "version": self.version}
+        shared: dict[str, Any] = {"heading": self.heading, "href": self.href, "query": self.query, "version": self.version}
         return page(self.request, template, **shared, **values)
 
 
