@@ -10,7 +10,7 @@ import pytest
 from prime_hub.web.readme import Place, readme_html
 
 ALLOWED = {"href", "title", "rel", "align", "start", "id", "tabindex", "role", "aria-label", "class"}
-PLACE = Place("/here", "?version=1", ("a.py", "docs/b.md", "docs/c.png"))
+PLACE = Place("/here", "?version=1", frozenset({"a.py", "docs/b.md", "docs/c.png"}))
 
 
 class Read(HTMLParser):

@@ -77,7 +77,7 @@ class _Bounded(difflib.SequenceMatcher[str]):
     def __init__(self, old: list[str], new: list[str], steps: Steps) -> None:
         super().__init__(None, old, new)
         self._steps = steps
-        pairs: dict[str, list[int]] = self.b2j
+        pairs: dict[str, list[int]] = self.b2j  # ty: ignore[missing-attribute]
         self._costs = [0, *accumulate(1 + len(pairs.get(line, ())) for line in old)]
 
     def find_longest_match(

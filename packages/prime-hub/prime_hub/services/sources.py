@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -141,12 +141,12 @@ class Sources:
         return entry.size, self._parts(version, inside)
 
     async def _parts(self, version: Version, inside: str) -> AsyncGenerator[bytes]:
-        async with AsyncExitStack() as stack:
-            path = await stack.enter_async_context(self._blobs.local(version.blob or ""))
+        async with self._blobs.local(version.blob or "") as path:
             opened = one_file(path, inside)
-            content = await asyncio.to_thread(opened.__enter__)
             try:
-                while chunk := await asyncio.to_thread(content.read, CHUNK_BYTES):
+                async with self._reading:
+                    content = await _finished(opened.__enter__)
+                while chunk := await _finished(lambda: content.read(CHUNK_BYTES)):
                     yield chunk
             finally:
                 opened.__exit__(None, None, None)
@@ -162,6 +162,16 @@ class Sources:
         self._kept[key] = found
         while sum(len(one) for one in self._kept.values()) > KEPT_ENTRIES:
             self._kept.popitem(last=False)
+
+
+async def _finished(call: Callable[[], Result]) -> Result:
+    """Run in a thread, and wait for its end also when nobody wants the result any more."""
+    running = asyncio.ensure_future(asyncio.to_thread(call))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait({running})
+        raise
 
 
 def _folder(known: dict[str, Entry], inside: str) -> Folder:

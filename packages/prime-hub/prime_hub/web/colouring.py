@@ -23,7 +23,7 @@ MEMORY_BYTES = 512 * 1024 * 1024
 WAIT_SECONDS = 20
 """For a processor that is busy with something else."""
 AT_ONCE = 2
-KEPT = 32
+KEPT, KEPT_PIECES = 32, 200_000
 
 # Control characters, and those that turn the direction of text, so that it reads as something else than it is.
 _UNSEEN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
@@ -49,26 +49,29 @@ class Colouring:
             async with self._at_work:
                 found = await _words(name, text) or plain
             self._kept[key] = found
-            if len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
         self._kept.move_to_end(key)
+        while len(self._kept) > KEPT or sum(len(one) for one in self._kept.values()) > KEPT_PIECES:
+            self._kept.popitem(last=False)
         return found
 
 
 async def _words(name: str, text: str) -> Words | None:
     """None where the text is of no language we know, or too much for the time that there is."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-I",
-        str(PROGRAM),
-        str(CPU_SECONDS),
-        str(MEMORY_BYTES),
-        name,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env={},
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-I",
+            str(PROGRAM),
+            str(CPU_SECONDS),
+            str(MEMORY_BYTES),
+            name,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env={},
+        )
+    except OSError:  # no process more
+        return None
     try:
         answer, _ = await asyncio.wait_for(process.communicate(text.encode()), WAIT_SECONDS)
     except TimeoutError:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
 from fastapi import Query, Request
+from fastapi.responses import HTMLResponse
 
 from prime_hub.db.models import Environment, Version
 from prime_hub.hub import Hub
@@ -24,7 +25,9 @@ class Tab:
     end: str
 
 
-README, FILES, VERSIONS = Tab("README", ""), Tab("Files", "/files"), Tab("Versions", "/versions")
+README = Tab("README", "")
+FILES = Tab("Files", "/files")
+VERSIONS = Tab("Versions", "/versions")
 USAGE = Tab("Usage", "/usage")
 
 TABS = (README, FILES, VERSIONS, USAGE)
@@ -55,10 +58,10 @@ class Frame:
         """Whether the version is the newest."""
         return self.version.id == self.environment.latest_version_id
 
-    def page(self, template: str, **values: Any) -> Any:
+    def page(self, template: str, **values: Any) -> HTMLResponse:
         """A page with the heading (`environment_heading.html`) above it."""
-        shared: dict[str, Any] = {"heading": self.heading, "href": self.href, "query": self.query, "version": self.version}
-        return page(self.request, template, **shared, **values)
+        values |= {"heading": self.heading, "href": self.href, "query": self.query, "version": self.version}
+        return page(self.request, template, **values)
 
 
 async def frame(

@@ -56,9 +56,9 @@ async def environment_page(
 async def _place(hub: Hub, framed: Frame) -> Place:
     """Where the README stands. It can be read also when the archive cannot."""
     try:
-        paths = tuple(await hub.sources.entries(framed.version))
+        paths = frozenset(await hub.sources.entries(framed.version))
     except NotFound:
-        paths = ()
+        paths = frozenset()
     return Place(framed.href, framed.query, paths)
 
 

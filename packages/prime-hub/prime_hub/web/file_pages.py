@@ -98,7 +98,7 @@ async def _shown(framed: Frame, hub: HubDep, file: File, source: bool) -> Shown:
         return Shown(empty=True)
     markdown = is_markdown(file.path)
     if markdown and not source:
-        paths = tuple(await hub.sources.entries(framed.version))
+        paths = frozenset(await hub.sources.entries(framed.version))
         place = Place(framed.href, framed.query, paths, file.path.rpartition("/")[0])
         return Shown(readme=await READMES.html(text, place), markdown=True, cut=cut)
     text = text.replace("\r\n", "\n")

@@ -10,7 +10,7 @@ import posixpath
 import re
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
@@ -68,10 +68,19 @@ class Place:
     """The environment's page."""
     query: str = ""
     """`?version=…` of links that keep to a version."""
-    paths: Collection[str] = field(default_factory=tuple)
+    paths: frozenset[str] = frozenset()
     """The files of the version."""
     folder: str = ""
     """The text's own folder."""
+
+    @functools.cached_property
+    def folders(self) -> frozenset[str]:
+        """The folders that these files lie in."""
+        found: set[str] = set()
+        for path in self.paths:
+            while (path := path.rpartition("/")[0]) and path not in found:
+                found.add(path)
+        return frozenset(found)
 
     def link(self, address: str, ids: Collection[str]) -> str | None:
         """Where a link of the text leads; None for nowhere."""
@@ -92,7 +101,7 @@ class Place:
         wanted = posixpath.normpath(path.lstrip("/") if path.startswith("/") else posixpath.join(self.folder, path))
         if wanted.startswith("../") or wanted in ("..", "."):
             return None
-        if wanted not in self.paths and not any(one.startswith(f"{wanted}/") for one in self.paths):
+        if wanted not in self.paths and wanted not in self.folders:
             return None
         where = f"{self.href}/files/{quote(wanted)}{self.query}"
         if not fragment:
@@ -113,7 +122,7 @@ class Readmes:
     async def html(self, text: str, place: Place) -> str:
         """The text as HTML."""
         digest = hashlib.sha256(text.encode("utf-8", "replace")).digest()
-        key = (digest, place.href, place.query, place.folder, hash(tuple(place.paths)))
+        key = (digest, place.href, place.query, place.folder, place.paths)
         found = self._kept.get(key)
         if found is None:
             async with self._at_work:
