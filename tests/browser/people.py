@@ -7,6 +7,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import httpx
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page, Request
 
@@ -54,6 +56,12 @@ class Person:
         self.page.get_by_role("button", name="Make the account").click()
         self.page.get_by_role("link", name=slug, exact=True).wait_for()
         self.slug = slug
+
+    def sign_in(self, key: str) -> None:
+        """By a link, as `prime hub open` does for an account of the Hub's own machine."""
+        link = httpx.post(f"{self.url}/api/v1/user/sign-in-link", headers={"Authorization": f"Bearer {key}"})
+        self.open(link.raise_for_status().json()["data"]["url"].removeprefix(self.url))
+        self.page.get_by_role("button", name="Sign out").wait_for()
 
     def found(self, words: str) -> list[str]:
         """What the search of the page's head finds."""

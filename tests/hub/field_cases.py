@@ -8,7 +8,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tests.hub.asking import API, BOX, BY_ID, ENVIRONMENT, HUB, IMAGE, INSIDE, NAMED, PAGE, TAG, TEAM_PAGE
+from tests.hub.asking import (
+    API,
+    BOX,
+    BUILD_PAGE,
+    BY_ID,
+    ENVIRONMENT,
+    HUB,
+    IMAGE,
+    IMAGE_PAGE,
+    INSIDE,
+    NAMED,
+    OWNER_PAGE,
+    PAGE,
+    TAG,
+    TEAM_PAGE,
+)
 
 
 @dataclass(frozen=True)
@@ -221,6 +236,10 @@ CASES: dict[str, dict[str, Case]] = {
         "?path": Differs("README.md", "pyproject.toml", LIST),
         "?max_bytes": Differs("5", "100", {"path": "README.md"}),
     },
+    f"GET {NAMED}/changes": {
+        "?from": Refused("9.9.9", "There is no version '9.9.9'"),
+        "?to": Refused("9.9.9", "There is no version '9.9.9'"),
+    },
     f"PUT {NAMED}/@{{version}}/yank": {"reason": Differs("one", "other")},
     f"POST {NAMED}/transfer": {"to": Shown("test_managing", "test_a_transfer_there_and_back")},
     f"POST {NAMED}/fork": {
@@ -342,6 +361,9 @@ KEYS = Shown("test_accounts_tokens", "test_tokens_by_the_page")
 TEAM = Shown("test_accounts_teams", "test_a_team_by_the_pages")
 OWNER = Shown("test_settings_page", "test_another_owner_and_the_end")
 VERSIONS = Shown("test_settings_page", "test_versions")
+SECRETS = Shown("test_dashboard_secrets", "test_secrets_of_an_account")
+GIVES = Shown("test_dashboard_secrets", "test_what_an_environment_gives")
+IMAGES = Shown("test_dashboard_images", "test_an_image_from_its_build_to_its_end")
 
 # The same of pages: what stands in their addresses, and the fields of their forms.
 PAGES: dict[str, dict[str, Case]] = {
@@ -351,10 +373,21 @@ PAGES: dict[str, dict[str, Case]] = {
         "?owner": Differs("{owner}", "stan", LIST),
         "?page": Differs("1", "2", LIST),
     },
-    f"GET {PAGE}": {"?version": Refused("9.9.9", "There is no version", LIST)},
+    **{
+        f"GET {PAGE}{rest}": {"?version": Refused("9.9.9", "There is no version", LIST)}
+        for rest in ("", "/files", "/raw/{inside:path}", "/versions")
+    },
+    f"GET {PAGE}/files/{{inside:path}}": {
+        "?version": Refused("9.9.9", "There is no version", LIST),
+        "?source": Differs("true", "false", LIST),
+    },
     f"GET {PAGE}/usage": {
         "?days": Shown("test_usage", "test_the_page"),
         "?version": Refused("9.9.9", "There is no version", LIST),
+    },
+    f"GET {PAGE}/changes": {
+        "?from": Refused("9.9.9", "There is no version", LIST),
+        "?to": Refused("9.9.9", "There is no version", LIST),
     },
     "GET /dashboard/sign-in": {"?next": ELSEWHERE},
     "GET /dashboard/sign-in/link": {"?code": BY_LINK, "?next": BY_LINK},
@@ -395,4 +428,30 @@ PAGES: dict[str, dict[str, Case]] = {
     f"POST {PAGE}/settings/version": dict.fromkeys(("version", "change", "reason", "confirm"), VERSIONS),
     f"POST {PAGE}/settings/delete": {"confirm": OWNER},
     f"POST {PAGE}/star": {"starred": Shown("test_settings_page", "test_stars_and_forks_are_shown")},
+    f"GET {PAGE}/secrets": {"?done": Differs("add", "", LIST)},
+    f"POST {PAGE}/secrets": dict.fromkeys(("change", "id", "name", "value", "description"), GIVES),
+    "GET /dashboard/secrets": {"?team": Differs("", "{team}", LIST), "?done": Differs("add", "", LIST)},
+    "POST /dashboard/secrets": {
+        **dict.fromkeys(("change", "id", "name", "value", "description"), SECRETS),
+        "team": Shown("test_dashboard_secrets", "test_secrets_of_a_team"),
+    },
+    f"GET {OWNER_PAGE}": {"?page": Differs("1", "2", LIST)},
+    "GET /dashboard/images": {
+        "?team": Differs("", "{team}", LIST),
+        "?page": Differs("1", "2", LIST),
+        "?done": Differs("deleted", "", LIST),
+    },
+    f"GET {IMAGE_PAGE}": {"?done": Differs("PUBLIC", "", LIST)},
+    f"POST {IMAGE_PAGE}/visibility": {"visibility": IMAGES},
+    f"POST {IMAGE_PAGE}/delete": {"confirm": IMAGES},
+    f"GET {BUILD_PAGE}": {"?done": Differs("cancelled", "", LIST)},
+    f"POST {BUILD_PAGE}/delete": {
+        "confirm": Shown("test_dashboard_images", "test_a_build_that_failed_says_why_and_goes")
+    },
+    "GET /dashboard/sandboxes": {
+        "?team": Differs("", "{team}", LIST),
+        "?show": Differs("running", "all", LIST),
+        "?page": Differs("1", "2", LIST),
+        "?done": Differs("deleted", "", LIST),
+    },
 }

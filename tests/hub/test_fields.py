@@ -145,7 +145,7 @@ def asked(owned: Owned, operation: str, field: str, value: Any, case: Differs | 
     else:
         _put(body, field.split("."), value)
     values = {**owned.values, **owned.path_values(path)}
-    url = re.sub(r"\{(\w+)\}", lambda found: values[found[1]], path)
+    url = re.sub(r"\{(\w+)(?::path)?\}", lambda found: values[found[1]], path)
     pairs = owned.filled({name: text for name, text in query.items() if text is not ABSENT})
     url += "?" + "&".join(f"{name}={quote_plus(text)}" for name, text in pairs.items()) if pairs else ""
     options: dict[str, Any] = {}

@@ -23,6 +23,7 @@ VERSION = NAMED + "/@{version}"
 BY_ID = HUB + "/{environment_id}"
 PAGE = "/dashboard/environments/{owner}/{name}"
 SETTINGS = PAGE + "/settings"
+IMAGE_PAGE = "/dashboard/images/{owner}/{name}/{tag}"
 
 OUTSIDERS = ("nobody", "stranger", "former member", "stranger in a browser", "revoked", "narrow")
 
@@ -76,11 +77,27 @@ ASKED: dict[Route, list[dict[str, Any]]] = {
     ("GET", PAGE): [{}, {"query": "version={version}"}],
     ("GET", PAGE + "/usage"): [{}, {"query": "days=30&version={version}"}],
     ("GET", NAMED + "/usage"): [{}, {"query": "days=7&version={version}"}, {"query": "version={hash}"}],
+    ("GET", NAMED + "/changes"): [{"query": "from={version}&to={hash}"}, {}],
+    ("GET", PAGE + "/changes"): [{}, {"query": "from={version}&to={hash}"}],
+    **{("GET", PAGE + f"/{word}"): [{}, {"query": "version={version}"}] for word in ("files", "versions")},
+    **{("GET", PAGE + f"/{word}/{{inside:path}}"): [{}, {"query": "version={hash}"}] for word in ("files", "raw")},
     ("POST", SETTINGS + "/visibility"): [{"data": {"visibility": "PUBLIC"}}],
     ("POST", SETTINGS + "/transfer"): [{"data": {"to": "betty"}}],
     ("POST", SETTINGS + "/version"): [{"data": {"version": "{version}", "action": "yank"}}],
     ("POST", SETTINGS + "/delete"): [{"data": {"typed": "{owner}/{name}"}}],
     ("POST", PAGE + "/star"): [{"data": {"starred": "yes"}}],
+    ("POST", PAGE + "/secrets"): [{"data": {"change": "link", "id": "{secret_id}"}}],
+    **{
+        ("GET", f"/dashboard/{place}"): [{}, {"query": "team={team}"}, {"query": "team={team}&show=all&page=2"}]
+        for place in ("images", "sandboxes", "secrets")
+    },
+    ("POST", IMAGE_PAGE + "/visibility"): [{"data": {"visibility": "PUBLIC"}}],
+    ("POST", IMAGE_PAGE + "/delete"): [{"data": {"confirm": "{name}:{tag}"}}],
+    ("POST", "/dashboard/builds/{build_id}/delete"): [{"data": {"confirm": "{image}:v1"}}],
+    ("POST", "/dashboard/secrets"): [
+        {"data": {"change": "delete", "id": "{secret_id}"}},
+        {"data": {"change": "add", "team": "{team}", "name": "A_B", "value": "x"}},
+    ],
     ("POST", "/api/v1/sandbox"): SANDBOXES,
     ("POST", "/api/v1/sandbox/status:batchGet"): [{"json": {"sandbox_ids": ["{sandbox_id}"]}}],
     ("POST", "/api/v1/sandbox/background-jobs/status:batchGet"): [
@@ -163,6 +180,9 @@ ROLES: dict[Route, str] = {
     ("POST", HUB + "/lookup"): READS,
     ("GET", PAGE): READS,
     ("GET", PAGE + "/usage"): READS,
+    **{("GET", PAGE + rest): READS for rest in ("/files", "/files/{inside:path}", "/raw/{inside:path}")},
+    **{("GET", PAGE + rest): READS for rest in ("/versions", "/changes")},
+    ("GET", NAMED + "/changes"): READS,
     ("PUT", NAMED + "/star"): READS,
     ("DELETE", NAMED + "/star"): READS,
     ("POST", NAMED + "/fork"): READS,
@@ -184,9 +204,13 @@ ROLES: dict[Route, str] = {
     **{(method, BY_ID + "/variables/{variable_id}"): MANAGES for method in ("PATCH", "DELETE")},
 }
 # A browser's session is needed for these; tests/hub/test_managing*.py send their forms.
-BY_FORM = {("GET", SETTINGS)} | {
+BY_FORM = {("GET", SETTINGS), ("GET", PAGE + "/secrets")} | {
     ("POST", path)
-    for path in (PAGE + "/star", *(f"{SETTINGS}/{end}" for end in ("visibility", "transfer", "version", "delete")))
+    for path in (
+        PAGE + "/star",
+        PAGE + "/secrets",
+        *(f"{SETTINGS}/{end}" for end in ("visibility", "transfer", "version", "delete")),
+    )
 }
 
 
@@ -394,7 +418,11 @@ def test_what_was_open_and_is_closed_is_gone_at_once(world: World) -> None:
         ),
         *(f"{hub.url}/api/v1/files/opal/{one.wheel_filename}{rest}" for rest in ("", ".metadata")),
         f"{hub.url}/opal/simple/closing-env/",
-        f"{hub.url}/dashboard/environments/opal/closing-env",
+        *(
+            f"{hub.url}/dashboard/environments/opal/closing-env{rest}"
+            for rest in ("", "/files", "/files/README.md", "/raw/README.md", "/versions", "/changes")
+        ),
+        f"{hub.url}{HUB}/opal/closing-env/changes?from=0.1.0&to=0.1.0",
     ]
     assert [stranger.get(address).status_code for address in addresses] == [200] * len(addresses)
     assert stranger.put("/environmentshub/opal/closing-env/star").status_code == 200

@@ -60,7 +60,8 @@ class World:
         """What the parameters of that path stand for; `which` as in `images`."""
         found = self.absent if which in ABSENT else self.hidden | (self.of_team if which == "team" else {})
         found = found | {"image": self.images[which]["name"], "digest": self.digests.get(which, "sha256:" + "0" * 64)}
-        return found | self.images[which] if path.startswith("/api/v1/images") else found
+        of_images = path.startswith(("/api/v1/images", "/dashboard/images"))
+        return found | self.images[which] if of_images else found
 
 
 def make_world(hub: RunningHub) -> World:
@@ -84,9 +85,9 @@ def make_world(hub: RunningHub) -> World:
     hidden |= {"filename": one.wheel_filename, "wheel_id": one.wheel_id, "version_id": one.version_id, "kind": "wheel"}
     absent |= {"filename": "absent_env-0.1.0-py3-none-any.whl", "kind": "wheel", "user_ns": "none", "token": "x" * 43}
     world.hidden |= hidden | {"environment_id": one.environment_id, "slot": one.wheel_id, "user": "mel", "rest": "x"}
-    world.hidden |= {"path": "x", "key": "k" * 16}
+    world.hidden |= {"path": "x", "key": "k" * 16, "inside": "README.md"}
     world.absent = dict.fromkeys(world.hidden, ABSENT_ID) | absent | {"user": "mel", "rest": "x", "path": "x"}
-    world.absent |= {"key": "k" * 16}
+    world.absent |= {"key": "k" * 16, "inside": "README.md"}
     world.marks = (
         *("hidden-env", "hidden_env", "Hidden-Env", "secret words", "hidden-tag", "hidden-image", "HIDDEN_SECRET"),
         *(one.environment_id, one.content_hash, world.digests["hidden"]),

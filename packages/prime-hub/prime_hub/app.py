@@ -10,6 +10,7 @@ from fastapi import APIRouter, FastAPI
 from prime_hub import __version__
 from prime_hub.api import (
     auth_challenge,
+    changes,
     connect_rpc,
     environments,
     gateway,
@@ -35,7 +36,11 @@ from prime_hub.api import (
 from prime_hub.hub import Hub
 from prime_hub.settings import Settings
 from prime_hub.web import account as account_pages
-from prime_hub.web import home, pages, signing
+from prime_hub.web import environment_page, file_pages, home, pages, signing, version_pages
+from prime_hub.web import images as image_pages
+from prime_hub.web import owners as owner_pages
+from prime_hub.web import sandboxes as sandbox_pages
+from prime_hub.web import secrets as secret_pages
 from prime_hub.web import settings as settings_pages
 from prime_hub.web import teams as team_pages
 from prime_hub.web import tokens as token_pages
@@ -85,6 +90,7 @@ def _routers() -> list[APIRouter]:
             auth_challenge,
             environments,
             usage,
+            changes,
             managing,
             sandbox_batches,
             sandbox_unsupported,
@@ -92,7 +98,9 @@ def _routers() -> list[APIRouter]:
             sandboxes,
         ),
         *(gateway, gateway_commands, gateway_files, connect_rpc, ports, port_sockets, home, pages),
-        *(signing, account_pages, token_pages, team_pages, settings_pages, usage_pages),
+        *(environment_page, file_pages, version_pages, usage_pages),
+        *(signing, account_pages, token_pages, team_pages, settings_pages),
+        *(owner_pages, image_pages, sandbox_pages, secret_pages),
     ]
     first = [images.uploads, images.router, publishing.router]
     # After `managing`: an environment may be called "secrets", and `DELETE /OWNER/secrets/star` is about a star.

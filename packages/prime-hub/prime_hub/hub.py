@@ -13,6 +13,7 @@ from prime_hub.services.builds import Builder
 from prime_hub.services.catalogue import Catalogue
 from prime_hub.services.challenges import Challenges
 from prime_hub.services.cleaning import Cleaning
+from prime_hub.services.comparing import Comparing
 from prime_hub.services.distributions import Distributions
 from prime_hub.services.forking import Forking
 from prime_hub.services.given import Giving
@@ -22,6 +23,7 @@ from prime_hub.services.jobs import Jobs
 from prime_hub.services.keys import Signer, load_secret_key
 from prime_hub.services.logs import Logs
 from prime_hub.services.managing import Managing
+from prime_hub.services.owners import Owners
 from prime_hub.services.packages import Packages
 from prime_hub.services.ports import Ports
 from prime_hub.services.pruning import Pruning
@@ -35,6 +37,7 @@ from prime_hub.services.secrets import Secrets
 from prime_hub.services.sessions import Sessions
 from prime_hub.services.signals import Signals
 from prime_hub.services.signing_in import SigningIn
+from prime_hub.services.sources import Sources
 from prime_hub.services.spares import Spares
 from prime_hub.services.stars import Stars
 from prime_hub.services.starting import Starter
@@ -69,7 +72,10 @@ class Hub:
         self.signing_in = SigningIn(settings, self.accounts, self.sessions)
         self.challenges = Challenges(self.database)
         self.teams = Teams(self.database)
-        self.catalogue = Catalogue(self.database, self.blobs)
+        self.catalogue = Catalogue(self.database)
+        self.owners = Owners(self.database, self.catalogue)
+        self.sources = Sources(self.blobs)
+        self.comparing = Comparing(self.catalogue, self.sources)
         self.packages = Packages(self.database, self.blobs)
         self.usage = Usage(self.database)
         self.publishing = Publishing(settings, self.database, self.blobs)

@@ -223,7 +223,7 @@ async def inspect(
     """A file or folder of the published source."""
     environment = await hub.catalogue.environment(caller, owner, name)
     found = await hub.catalogue.version(environment, version)
-    return {"data": await hub.catalogue.inspect(found, path, max_bytes)}
+    return {"data": await hub.sources.inspect(found, path, max_bytes)}
 
 
 @router.head("/{owner}/{name}/@{version}/package", include_in_schema=False)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import tarfile
+import hashlib
+from collections.abc import Generator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from prime_hub.errors import Invalid, NotFound, StorageFull
 from prime_hub.services.blobs import storage_full
 
 README_BYTES = 1024 * 1024
+CHUNK_BYTES = 256 * 1024
 MANIFEST = "proj/.build.json"
 
 
@@ -56,40 +59,81 @@ def _manifest(data: bytes | None) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def inspect(path: Path, inside: str, max_bytes: int) -> dict[str, Any]:
-    """A file's text or a folder's entries, as `env inspect` shows them (hub.md §3.6). Raises NotFound."""
-    wanted = _plain(inside)
-    entries: dict[str, dict[str, Any]] = {}
-    with tarfile.open(path, "r:gz") as archive:
-        for member in archive:
-            if not member.isfile():
-                continue
-            name = _plain(member.name)
+@dataclass(frozen=True)
+class Entry:
+    """A file of an archive: its path, its size in bytes and its SHA-256."""
+
+    path: str
+    size: int
+    digest: bytes
+
+
+def entries(path: Path) -> dict[str, Entry]:
+    """Every file of an archive by its path, in the order of paths. Raises NotFound where it cannot be read."""
+    found: dict[str, Entry] = {}
+    with _files(path) as files:
+        for name, size, content in files:
+            digest = hashlib.sha256()
+            while chunk := content.read(CHUNK_BYTES):
+                digest.update(chunk)
+            found.setdefault(name, Entry(name, size, digest.digest()))
+    return dict(sorted(found.items()))
+
+
+def contents(path: Path, wanted: Mapping[str, int]) -> dict[str, bytes]:
+    """The beginnings of the `wanted` files (path → most bytes) that there are. Raises NotFound."""
+    found: dict[str, bytes] = {}
+    with _files(path) as files:
+        for name, _, content in files:
+            if name in wanted and name not in found:
+                found[name] = content.read(wanted[name])
+                if len(found) == len(wanted):
+                    break
+    return found
+
+
+@contextmanager
+def one_file(path: Path, wanted: str) -> Generator[BinaryIO]:
+    """A file of an archive, to be read. Raises NotFound."""
+    with _files(path) as files:
+        for name, _, content in files:
             if name == wanted:
-                stream = archive.extractfile(member)
-                data = stream.read(max_bytes) if stream else b""
-                return {
-                    "kind": "file",
-                    "path": name,
-                    "content": data.decode("utf-8", "replace"),
-                    "truncated": member.size > max_bytes,
-                    "total_bytes": member.size,
-                }
-            if wanted and not name.startswith(wanted + "/"):
+                yield content
+                return
+    raise no_path(wanted)
+
+
+def no_path(inside: str) -> NotFound:
+    """The refusal for a path that is not in a version."""
+    from prime_core.entries import shown
+
+    return NotFound(f"There is no file or folder '{shown(inside)}' in this version.", code="path_not_found")
+
+
+@contextmanager
+def _files(path: Path) -> Generator[Generator[tuple[str, int, BinaryIO]]]:
+    """The files of an archive with sizes and contents, each to be read before the next is asked for.
+
+    It was checked when it came (`summarise`), so that what is odd in it now is a disk's doing, or an earlier Hub's.
+    """
+    from prime_core.entries import MAX_BYTES, MAX_ENTRIES, BadName, plain_name
+    from prime_core.errors import PackagingError
+    from prime_core.tars import UNREADABLE, members_of
+
+    def plain() -> Generator[tuple[str, int, BinaryIO]]:
+        for count, (member, content) in enumerate(members_of(path, 2 * MAX_BYTES)):
+            if count > MAX_ENTRIES:
+                return
+            if not member.isreg():
                 continue
-            rest = name[len(wanted) + 1 :] if wanted else name
-            first, slash, _ = rest.partition("/")
-            entries[first] = {
-                "name": first,
-                "path": f"{wanted}/{first}" if wanted else first,
-                "is_directory": bool(slash),
-                "size": None if slash else member.size,
-            }
-    if not entries:
-        raise NotFound(f"There is no file or folder '{inside}' in this version.", code="path_not_found")
-    order = sorted(entries.values(), key=lambda entry: (not entry["is_directory"], entry["name"]))
-    return {"kind": "directory", "path": wanted, "entries": order}
+            try:
+                name = plain_name(member.name)
+            except BadName:
+                continue
+            yield name, member.size, content
 
-
-def _plain(name: str) -> str:
-    return "/".join(part for part in PurePosixPath(name).parts if part not in ("/", ".", ".."))
+    try:
+        with closing(plain()) as files:
+            yield files
+    except (*UNREADABLE, PackagingError) as error:
+        raise NotFound("The source archive of this version cannot be read any more.") from error

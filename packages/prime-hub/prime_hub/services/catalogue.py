@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,8 +16,6 @@ from prime_hub.db.session import Database
 from prime_hub.errors import Invalid, NotFound
 from prime_hub.services import searching
 from prime_hub.services.access import called, may_see, no_environment
-from prime_hub.services.archives import inspect
-from prime_hub.services.blobs import BlobStore
 from prime_hub.services.names import canonical
 
 SORTS = {
@@ -57,9 +54,8 @@ class Search:
 class Catalogue:
     """The read side of environments."""
 
-    def __init__(self, database: Database, blobs: BlobStore) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._blobs = blobs
 
     async def find(self, account: Account | None, wanted: Search) -> tuple[list[tuple[Environment, str]], int]:
         """One page of environments with their newest version's number, and how many there are in all.
@@ -193,8 +189,3 @@ class Catalogue:
                 code="version_not_found",
             )
         return found
-
-    async def inspect(self, version: Version, inside: str, max_bytes: int) -> dict[str, Any]:
-        """A file or folder of the version's source archive. Raises NotFound."""
-        async with self._blobs.local(version.blob or "") as path:
-            return await asyncio.to_thread(inspect, path, inside, max_bytes)

@@ -1,11 +1,9 @@
-"""Templates, and READMEs made harmless."""
+"""Templates."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import html
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,20 +17,8 @@ from prime_hub.db.types import now
 
 if TYPE_CHECKING:  # loaded with the first page, not with the Hub
     import jinja2
-    from markdown_it import MarkdownIt
-    from markdown_it.renderer import RendererHTML
-    from markdown_it.token import Token
-    from markdown_it.utils import OptionsDict
 
 FOLDER = Path(__file__).parent
-README_CHARACTERS = 500_000
-
-ALLOWED = """
-    a abbr b blockquote br code del details div em h1 h2 h3 h4 h5 h6 hr i kbd li ol p pre s span strong sub summary sup
-    table tbody td th thead tr ul
-"""
-TAGS = set(ALLOWED.split())
-ATTRIBUTES = {"a": {"href", "title"}, "th": {"align"}, "td": {"align"}, "ol": {"start"}, "abbr": {"title"}}
 
 
 @functools.cache
@@ -54,11 +40,12 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["ago"] = ago
+    environment.filters["bytes"] = in_bytes
     return environment
 
 
 def page(request: Request, name: str, status: int = 200, **values: Any) -> HTMLResponse:
-    """A page from a template. Values are escaped unless they come from `readme_html`.
+    """A page from a template. Values are escaped unless they are `Markup`.
 
     Every template knows `visitor` (`visitors.Visitor`; None where nobody asked who looks).
     """
@@ -87,60 +74,19 @@ def ago(moment: datetime) -> str:
     return "just now"
 
 
+def in_bytes(size: int) -> str:
+    """`12.3 kB`."""
+    if size < 1000:
+        return f"{size} byte{'' if size == 1 else 's'}"
+    for unit, of in (("kB", 1000), ("MB", 1000**2)):
+        if size < 999.95 * of:
+            return f"{size / of:.1f} {unit}"
+    return f"{size / 1000**3:.1f} GB"
+
+
 def is_web_address(url: str) -> bool:
     """Whether a browser may be sent there."""
     try:
         return urlsplit(url).scheme in ("http", "https")
     except ValueError:  # `http://[`
         return False
-
-
-def readme_html(text: str) -> str:
-    """Markdown as HTML that can only be read: no script, style, form, frame, picture or odd address scheme."""
-    import nh3
-
-    shown = text[:README_CHARACTERS]
-    rendered = _markdown().render(shown)
-    clean = nh3.clean(
-        rendered,
-        tags=TAGS,
-        attributes=ATTRIBUTES,
-        url_schemes={"http", "https", "mailto"},
-        link_rel="nofollow noopener noreferrer",
-        clean_content_tags={"script", "style", "template", "iframe", "object", "noscript"},
-    )
-    if len(text) > README_CHARACTERS:
-        clean += "<p><em>The README is longer than this page shows; pull the environment to read the rest.</em></p>"
-    return clean
-
-
-@functools.cache
-def _markdown() -> MarkdownIt:
-    from markdown_it import MarkdownIt
-
-    markdown = MarkdownIt("commonmark", {"html": True, "linkify": False}).enable(["table", "strikethrough"])
-    markdown.add_render_rule("image", _image)
-    markdown.add_render_rule("heading_open", _heading)
-    markdown.add_render_rule("heading_close", _heading)
-    return markdown
-
-
-def _image(
-    renderer: RendererHTML, tokens: Sequence[Token], index: int, options: OptionsDict, environment: dict[str, Any]
-) -> str:
-    # A picture from elsewhere would tell its host who reads this page, so it becomes a link to it.
-    token = tokens[index]
-    source = str(token.attrGet("src") or "")
-    label = html.escape(token.content or Path(source.partition("?")[0]).name or "picture")
-    if is_web_address(source):
-        return f'<a href="{html.escape(source)}">{label}</a>'
-    return f"<em>{label}</em>"
-
-
-def _heading(
-    renderer: RendererHTML, tokens: Sequence[Token], index: int, options: OptionsDict, environment: dict[str, Any]
-) -> str:
-    # The page has its own h1; the README's begin one level below.
-    token = tokens[index]
-    level = min(int(token.tag[1]) + 1, 6)
-    return f"<h{level}>" if token.nesting == 1 else f"</h{level}>\n"

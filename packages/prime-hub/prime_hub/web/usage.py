@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from prime_hub.api.deps import HubDep
 from prime_hub.services.usage import LONGEST_DAYS, SPANS, Kind
 from prime_hub.web.chart import HEIGHT, STEP, bar_chart, written
-from prime_hub.web.render import page
+from prime_hub.web.environment_frame import PATH, USAGE, frame
 from prime_hub.web.visitors import VisitorDep
 
 router = APIRouter(include_in_schema=False)
@@ -20,7 +20,7 @@ RANGES = (30, 90, 365)
 NAMES = {Kind.INSTALL: "Installs", Kind.PULL: "Pulls", Kind.EVALUATION: "Evaluations"}
 
 
-@router.get("/dashboard/environments/{owner}/{name}/usage")
+@router.get(f"{PATH}/usage")
 async def usage_page(
     owner: str,
     name: str,
@@ -31,20 +31,17 @@ async def usage_page(
     version: Annotated[str, Query(max_length=80)] = "",
 ) -> Response:
     """How often it was installed and pulled: of all versions, or of one."""
-    environment = await hub.catalogue.environment(visitor.account, owner, name)
-    only = await hub.catalogue.version(environment, version) if version else None
-    report = await hub.usage.of(environment, days, only)
+    framed = await frame(request, hub, visitor, owner, name, version or "latest", USAGE)
+    only = framed.version if version else None
+    report = await hub.usage.of(framed.environment, days, only)
     number = only.version if only else ""
-    href = f"/dashboard/environments/{quote(environment.owner.slug)}/{quote(environment.normalized_name)}"
-    return page(
-        request,
+    return framed.page(
         "usage.html",
-        environment=environment,
-        owner=environment.owner.slug,
-        href=href,
-        here=f"{href}/usage",
+        environment=framed.environment,
+        owner=framed.owner,
+        here=f"{framed.href}/usage",
         days=days,
-        version=number,
+        only=number,
         ranges=[(span, _query(span, number)) for span in RANGES],
         kinds=[(kind, NAMES[kind]) for kind in report.kinds],
         totals=[("All time", report.total), *((f"{span} days", report.spans[span]) for span in sorted(SPANS)[::-1])],

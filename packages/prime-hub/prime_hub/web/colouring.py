@@ -1,0 +1,120 @@
+"""Source code in colours: a file's lines as HTML, harmless whatever is in it."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import json
+import re
+import sys
+from collections import OrderedDict
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+PROGRAM = Path(__file__).with_name("colouring_program.py")
+COLOURED_CHARACTERS = 128 * 1024
+"""Longer texts are shown plain."""
+CPU_SECONDS = 2
+MEMORY_BYTES = 512 * 1024 * 1024
+WAIT_SECONDS = 20
+"""For a processor that is busy with something else."""
+AT_ONCE = 2
+KEPT, KEPT_PIECES = 32, 200_000
+
+# Control characters, and those that turn the direction of text, so that it reads as something else than it is.
+_UNSEEN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+
+Words = list[tuple[str, str]]
+
+
+class Colouring:
+    """Colours texts, a few at a time, and remembers the newest."""
+
+    def __init__(self) -> None:
+        self._at_work = asyncio.Semaphore(AT_ONCE)
+        self._kept: OrderedDict[tuple[str, str], Words] = OrderedDict()
+
+    async def words(self, name: str, text: str, sha256: str) -> Words:
+        """The text in pieces, each with its kind ("" where there is none); one piece where it is not coloured."""
+        plain = [("", text)]
+        if not text or len(text) > COLOURED_CHARACTERS:
+            return plain
+        key = (sha256, name)
+        found = self._kept.get(key)
+        if found is None:
+            async with self._at_work:
+                found = await _words(name, text) or plain
+            self._kept[key] = found
+        self._kept.move_to_end(key)
+        while len(self._kept) > KEPT or sum(len(one) for one in self._kept.values()) > KEPT_PIECES:
+            self._kept.popitem(last=False)
+        return found
+
+
+async def _words(name: str, text: str) -> Words | None:
+    """None where the text is of no language we know, or too much for the time that there is."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-I",
+            str(PROGRAM),
+            str(CPU_SECONDS),
+            str(MEMORY_BYTES),
+            name,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env={},
+        )
+    except OSError:  # no process more
+        return None
+    try:
+        answer, _ = await asyncio.wait_for(process.communicate(text.encode()), WAIT_SECONDS)
+    except TimeoutError:
+        return None
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    if process.returncode or not answer:
+        return None
+    words = [(str(kind), str(piece)) for kind, piece in json.loads(answer)]
+    # What is shown is the file, whatever a highlighter makes of it.
+    return words if "".join(piece for _, piece in words) == text else None
+
+
+def lines(words: Words) -> list[Markup]:
+    """The text line by line, each with the newline that ends it, as HTML."""
+    from markupsafe import Markup
+
+    done: list[Markup] = []
+    line: list[str] = []
+    for kind, text in words:
+        first, *others = text.split("\n")
+        line.append(_piece(kind, first))
+        for piece in others:
+            done.append(Markup("".join([*line, "\n"])))
+            line = [_piece(kind, piece)]
+    last = "".join(line)
+    return [*done, Markup(last)] if last else done
+
+
+def line(text: str) -> Markup:
+    """One plain line as HTML."""
+    from markupsafe import Markup
+
+    return Markup(_piece("", text))
+
+
+def _piece(kind: str, text: str) -> str:
+    shown = _UNSEEN.sub(_seen, html.escape(text, quote=False))
+    return f'<span class="c-{kind}">{shown}</span>' if kind and shown else shown
+
+
+def _seen(found: re.Match[str]) -> str:
+    return f'<span class="unseen">U+{ord(found[0]):04X}</span>'
