@@ -125,7 +125,7 @@ def fill(hub: RunningHub, owner: str = "mira") -> Content:
     hub.wait_for_runner()
     build(api, "wordle-server")
     content.ids["failed"] = _failed(api)
-    content.ids["sandbox"] = create(api, "wordle-server:latest")["id"]
+    content.ids["sandbox"] = create(api, "wordle-server:latest", name="wordle-1")["id"]
     return content
 
 
