@@ -22,6 +22,7 @@ VersionedArg = Annotated[str, typer.Argument(metavar="OWNER/NAME[@VERSION]", hel
 class Sort(StrEnum):
     """What a list is sorted by."""
 
+    relevance = "relevance"
     name = "name"
     created_at = "created_at"
     updated_at = "updated_at"
@@ -46,7 +47,7 @@ class Order(StrEnum):
 )
 def list_(
     search: Annotated[
-        str | None, typer.Option("--search", "-s", help="Words in name, owner, description or tags.")
+        str | None, typer.Option("--search", "-s", help="Words in name, owner, description, tags or README.")
     ] = None,
     owner: Annotated[str | None, typer.Option("--owner", metavar="NAME", help="Of this account only.")] = None,
     visibility: Annotated[
@@ -55,7 +56,10 @@ def list_(
     tag: Annotated[
         list[str] | None, typer.Option("--tag", "-t", metavar="TAG", help="With this tag; may be repeated.")
     ] = None,
-    sort: Annotated[Sort, typer.Option("--sort", help="What to sort by.")] = Sort.updated_at,
+    sort: Annotated[
+        Sort | None,
+        typer.Option("--sort", help="What to sort by.", show_default="relevance of a search, else updated_at"),
+    ] = None,
     order: Annotated[Order, typer.Option("--order", help="Upwards or downwards.")] = Order.desc,
     starred: Annotated[bool, typer.Option("--starred", help="Only those you have starred.")] = False,
     mine: Annotated[bool, typer.Option("--mine", help="Only your own and your teams'.")] = False,
@@ -76,7 +80,7 @@ def list_(
         tags=tag or [],
         mine=mine,
         starred=starred,
-        sort=sort.value,
+        sort=sort.value if sort else None,
         order=order.value,
         limit=limit,
         page=page,
