@@ -371,6 +371,7 @@ PAGES: dict[str, dict[str, Case]] = {
         "?q": Differs("kept", "nothing", LIST),
         "?tag": Differs("math", "none", LIST),
         "?owner": Differs("{owner}", "stan", LIST),
+        "?sort": Differs("name", "created_at", LIST),
         "?page": Differs("1", "2", LIST),
     },
     **{

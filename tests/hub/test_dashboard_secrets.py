@@ -181,6 +181,12 @@ def test_an_owner_with_a_former_name_and_many_environments(module_hub: RunningHu
             id=f"{number:024}",
             name=f"one-of-many-{number}",
         )
+        words = "name, short, readme, marks"
+        module_hub.sql(
+            f"INSERT INTO search_documents (environment_id, {words}) SELECT :id, {words} FROM search_documents WHERE "
+            "environment_id = (SELECT id FROM environments WHERE name = 'first-of-many')",
+            id=f"{number:024}",
+        )
     page = ada.browser.get(f"{OWNERS}/ada-two")
     assert f"{OWNERS}/ada-two?page=2" in page.links and page.text.count("v0.1.0") == 24
     rest = ada.browser.get(f"{OWNERS}/ada-two?page=2")
