@@ -6,6 +6,7 @@ variable is set. What only saves time stays: the caches of uv and pip and the sa
 
 from __future__ import annotations
 
+import collections
 import functools
 import json
 import os
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
+MOST_IN_A_GROUP = 40
 
 
 def _isolate() -> None:
@@ -84,12 +86,26 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(problem)
 
 
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What is about SQLite's file is not about a Hub on Postgres."""
+    """What is about SQLite's file is not about a Hub on Postgres; tests that share something slow run together."""
     if databases.on_postgres():
         left_out = [item for item in items if item.get_closest_marker("sqlite")]
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
+    seen: collections.Counter[str] = collections.Counter()
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None and _shares(item):
+            # A long module is several groups, so that no worker has all of it.
+            group = f"{item.path.relative_to(ROOT)}-{seen[str(item.path)] // MOST_IN_A_GROUP}"
+            seen[str(item.path)] += 1
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _shares(item: pytest.Item) -> bool:
+    """Whether it uses a fixture that others of its module use, too: each worker would make that anew."""
+    known = getattr(item, "_fixtureinfo", None)
+    return known is not None and any(found[-1].scope == "module" for found in known.name2fixturedefs.values() if found)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -224,10 +240,8 @@ class RunningHub:
         return client
 
     def add_user(self, name: str) -> str:
-        """Make an account by the command line; returns its token."""
-        command = [sys.executable, "-m", "prime_hub", "user", "add", name, "--data-dir", str(self.data_dir)]
-        environment = {**os.environ, **self.variables}
-        return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout.strip()
+        """Make an account as `prime hub user add` does, without the second that a program takes; returns its token."""
+        return databases.add_user(self.data_dir, name)
 
     def sql(self, statement: str, **values: Any) -> list[Any]:
         """One statement (`:name` for values) on the Hub's database: its rows, or how many rows it changed."""

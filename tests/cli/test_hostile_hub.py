@@ -116,7 +116,16 @@ def test_a_source_that_is_not_unpacked(prime: Prime, mallory: Mallory, kind: str
 
 
 @pytest.mark.parametrize(
-    "kind", ["up", "symbolic link", "a file between", "ten gigabytes", "a million entries", "METADATA of 100 MB", "a requirement that is none"]
+    "kind",
+    [
+        "up",
+        "symbolic link",
+        "a file between",
+        "ten gigabytes",
+        "a million entries",
+        "METADATA of 100 MB",
+        "a requirement that is none",
+    ],
 )
 def test_a_wheel_that_is_not_installed(prime: Prime, mallory: Mallory, kind: str) -> None:
     make, words = hostile_wheels.REFUSED[kind]

@@ -46,6 +46,20 @@ def test_looking(author: Prime, published: str) -> None:
     assert "There is no environment" in author.fails("env", "status", f"{author.name}/none")
 
 
+def test_usage(author: Prime, published: str) -> None:
+    nobody = author("env", "usage", published)
+    assert nobody.returncode == 0 and nobody.stdout == ""
+    assert f"Nobody has installed it yet.\nInstall it with: prime env install {published}\n" in nobody.stderr
+    for version, target in (("0.1.0", "one"), ("0.1.0", "two"), ("0.1.1", "three")):
+        author.ok("env", "pull", f"{published}@{version}", "-t", target)
+    shown = author.ok("env", "usage", published).splitlines()
+    assert [line.split() for line in shown[1:3]] == [["Installs", "0", "0", "0"], ["Pulls", "3", "3", "3"]]
+    assert shown[4].split() == ["DAY", "INSTALLS", "PULLS"] and shown[5].split()[1:] == ["0", "3", "█" * 30]
+    one = told(author, "env", "usage", f"{published}@0.1.1", "--days", "7")
+    assert isinstance(one, dict) and one["totals"]["all_time"] == {"installs": 0, "pulls": 1} and len(one["days"]) == 7
+    assert "There is no version" in author.fails("env", "usage", f"{published}@9.9.9")
+
+
 def test_yank_and_unyank(author: Prime, published: str) -> None:
     done = author.ok("env", "yank", f"{published}@0.1.1", "--reason", "wrong rewards")
     assert done == f"✓ Yanked {published}@0.1.1\n"
@@ -174,7 +188,7 @@ def test_a_secret_that_is_typed_is_not_shown(author: Prime, published: str) -> N
 @pytest.mark.parametrize(
     "command",
     [
-        *("list", "info", "status", "inspect", "versions", "version list", "version delete", "yank", "unyank"),
+        *("list", "info", "status", "inspect", "usage", "versions", "version list", "version delete", "yank", "unyank"),
         *("visibility", "delete", "fork", "star", "unstar", "transfer", "push"),
         *(f"secret {verb}" for verb in ("list", "create", "update", "delete", "link", "unlink")),
         *(f"var {verb}" for verb in ("list", "create", "update", "delete")),

@@ -28,6 +28,10 @@ BOX = f"{API}/sandbox/{{sandbox_id}}"
 INSIDE = "/gateway/{user_ns}/{sandbox_id}"
 PAGE = "/dashboard/environments/{owner}/{name}"
 TEAM_PAGE = "/dashboard/teams/{team}"
+OWNER_PAGE = "/dashboard/owners/{owner}"
+IMAGE_PAGE = "/dashboard/images/{owner}/{name}/{tag}"
+BUILD_PAGE = "/dashboard/builds/{build_id}"
+BOX_PAGE = "/dashboard/sandboxes/{sandbox_id}"
 IMAGE, ENVIRONMENT, TAG = "kept-image", "kept-env", "v1"
 
 UPLOAD = {
@@ -124,6 +128,7 @@ QUERIES: dict[str, dict[str, str]] = {
         "mine_only": "true",
         "starred_only": "false",
     },
+    f"GET {NAMED}/usage": {"days": "3", "version": "{version}"},
     f"GET {NAMED}/@{{version}}/inspect": {"path": "README.md", "max_bytes": "100"},
     f"GET {NAMED}/changes": {"from": "{version}", "to": "latest"},
     f"GET {API}/sandbox": {"page": "1", "per_page": "10", "status": "RUNNING", "labels": "kept", "is_active": "true"},
@@ -142,6 +147,7 @@ QUERIES: dict[str, dict[str, str]] = {
     f"GET {API}/secrets/": {"teamId": "{team}"},
     "GET /": {"q": "kept", "tag": "math", "owner": "{owner}", "page": "1"},
     f"GET {PAGE}": {"version": "{version}"},
+    f"GET {PAGE}/usage": {"days": "30", "version": "{version}"},
     f"GET {PAGE}/files": {"version": "{version}"},
     f"GET {PAGE}/files/{{inside:path}}": {"version": "{version}", "source": "true"},
     f"GET {PAGE}/raw/{{inside:path}}": {"version": "{version}"},
@@ -156,6 +162,13 @@ QUERIES: dict[str, dict[str, str]] = {
     "GET /dashboard/teams": {"done": "left"},
     f"GET {TEAM_PAGE}": {"done": "added"},
     f"GET {PAGE}/settings": {"done": "yank"},
+    f"GET {PAGE}/secrets": {"done": "add"},
+    f"GET {OWNER_PAGE}": {"page": "1"},
+    "GET /dashboard/images": {"team": "{team}", "page": "1", "done": "deleted"},
+    "GET /dashboard/sandboxes": {"team": "{team}", "show": "all", "page": "1", "done": "deleted"},
+    "GET /dashboard/secrets": {"team": "{team}", "done": "add"},
+    f"GET {IMAGE_PAGE}": {"done": "PUBLIC"},
+    f"GET {BUILD_PAGE}": {"done": "cancelled"},
 }
 
 # What the forms of pages hold, beside the proof.
@@ -181,6 +194,13 @@ FORMS: dict[str, dict[str, str]] = {
     f"POST {PAGE}/settings/version": {"version": "{version}", "change": "yank", "reason": "r", "confirm": "{version}"},
     f"POST {PAGE}/settings/delete": {"confirm": f"{{owner}}/{ENVIRONMENT}"},
     f"POST {PAGE}/star": {"starred": "yes"},
+    f"POST {PAGE}/secrets": {"change": "set", "id": "x", "name": "V_{upper}", "value": "v", "description": "d"},
+    "POST /dashboard/secrets": {"change": "add", "id": "x", "team": "", **SECRET},
+    f"POST {IMAGE_PAGE}/visibility": {"visibility": "PUBLIC"},
+    f"POST {IMAGE_PAGE}/delete": {"confirm": "wrong"},
+    f"POST {BUILD_PAGE}/cancel": {},
+    f"POST {BUILD_PAGE}/delete": {"confirm": "wrong"},
+    f"POST {BOX_PAGE}/delete": {},
 }
 
 
@@ -239,7 +259,7 @@ class Owned:
     def path_values(self, path: str) -> dict[str, str]:
         """What the parameters of a path stand for."""
         found = dict(self.values)
-        if path.startswith(f"{API}/images"):
+        if path.startswith((f"{API}/images", "/dashboard/images")):
             found["name"] = IMAGE
         if path.startswith(f"{API}/distributions"):
             found["filename"] = found["distribution"]

@@ -8,7 +8,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tests.hub.asking import API, BOX, BY_ID, ENVIRONMENT, HUB, IMAGE, INSIDE, NAMED, PAGE, TAG, TEAM_PAGE
+from tests.hub.asking import (
+    API,
+    BOX,
+    BUILD_PAGE,
+    BY_ID,
+    ENVIRONMENT,
+    HUB,
+    IMAGE,
+    IMAGE_PAGE,
+    INSIDE,
+    NAMED,
+    OWNER_PAGE,
+    PAGE,
+    TAG,
+    TEAM_PAGE,
+)
 
 
 @dataclass(frozen=True)
@@ -208,6 +223,15 @@ CASES: dict[str, dict[str, Case]] = {
         "?mine_only": Differs("true", "false", LIST),
         "?starred_only": Differs("true", "false", LIST),
     },
+    f"GET {HUB}/facets": {
+        "?search": Differs(ENVIRONMENT, "nothing"),
+        "?owner": Differs("{owner}", "stan"),
+        "?tags": Differs("math", "none"),
+    },
+    f"GET {NAMED}/usage": {
+        "?days": Differs("1", "2", LIST),
+        "?version": Shown("test_usage", "test_each_version_for_itself"),
+    },
     f"GET {NAMED}/@{{version}}/inspect": {
         "?path": Differs("README.md", "pyproject.toml", LIST),
         "?max_bytes": Differs("5", "100", {"path": "README.md"}),
@@ -337,6 +361,9 @@ KEYS = Shown("test_accounts_tokens", "test_tokens_by_the_page")
 TEAM = Shown("test_accounts_teams", "test_a_team_by_the_pages")
 OWNER = Shown("test_settings_page", "test_another_owner_and_the_end")
 VERSIONS = Shown("test_settings_page", "test_versions")
+SECRETS = Shown("test_dashboard_secrets", "test_secrets_of_an_account")
+GIVES = Shown("test_dashboard_secrets", "test_what_an_environment_gives")
+IMAGES = Shown("test_dashboard_images", "test_an_image_from_its_build_to_its_end")
 
 # The same of pages: what stands in their addresses, and the fields of their forms.
 PAGES: dict[str, dict[str, Case]] = {
@@ -353,6 +380,10 @@ PAGES: dict[str, dict[str, Case]] = {
     f"GET {PAGE}/files/{{inside:path}}": {
         "?version": Refused("9.9.9", "There is no version", LIST),
         "?source": Differs("true", "false", LIST),
+    },
+    f"GET {PAGE}/usage": {
+        "?days": Shown("test_usage", "test_the_page"),
+        "?version": Refused("9.9.9", "There is no version", LIST),
     },
     f"GET {PAGE}/changes": {
         "?from": Refused("9.9.9", "There is no version", LIST),
@@ -397,4 +428,30 @@ PAGES: dict[str, dict[str, Case]] = {
     f"POST {PAGE}/settings/version": dict.fromkeys(("version", "change", "reason", "confirm"), VERSIONS),
     f"POST {PAGE}/settings/delete": {"confirm": OWNER},
     f"POST {PAGE}/star": {"starred": Shown("test_settings_page", "test_stars_and_forks_are_shown")},
+    f"GET {PAGE}/secrets": {"?done": Differs("add", "", LIST)},
+    f"POST {PAGE}/secrets": dict.fromkeys(("change", "id", "name", "value", "description"), GIVES),
+    "GET /dashboard/secrets": {"?team": Differs("", "{team}", LIST), "?done": Differs("add", "", LIST)},
+    "POST /dashboard/secrets": {
+        **dict.fromkeys(("change", "id", "name", "value", "description"), SECRETS),
+        "team": Shown("test_dashboard_secrets", "test_secrets_of_a_team"),
+    },
+    f"GET {OWNER_PAGE}": {"?page": Differs("1", "2", LIST)},
+    "GET /dashboard/images": {
+        "?team": Differs("", "{team}", LIST),
+        "?page": Differs("1", "2", LIST),
+        "?done": Differs("deleted", "", LIST),
+    },
+    f"GET {IMAGE_PAGE}": {"?done": Differs("PUBLIC", "", LIST)},
+    f"POST {IMAGE_PAGE}/visibility": {"visibility": IMAGES},
+    f"POST {IMAGE_PAGE}/delete": {"confirm": IMAGES},
+    f"GET {BUILD_PAGE}": {"?done": Differs("cancelled", "", LIST)},
+    f"POST {BUILD_PAGE}/delete": {
+        "confirm": Shown("test_dashboard_images", "test_a_build_that_failed_says_why_and_goes")
+    },
+    "GET /dashboard/sandboxes": {
+        "?team": Differs("", "{team}", LIST),
+        "?show": Differs("running", "all", LIST),
+        "?page": Differs("1", "2", LIST),
+        "?done": Differs("deleted", "", LIST),
+    },
 }

@@ -59,6 +59,7 @@ class Push:
     version: str = "0.1.0"
     files: dict[str, bytes] = field(default_factory=dict)
     visibility: str | None = None
+    team: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     wheel: bytes = b""
     archive: bytes = b""
@@ -86,7 +87,8 @@ class Push:
         return f"{self.name.replace('-', '_')}-{self.version}-py3-none-any.whl"
 
     def resolve(self) -> httpx.Response:
-        body = {"name": self.name} | ({"visibility": self.visibility} if self.visibility else {})
+        asked = {"name": self.name, "visibility": self.visibility, "team_slug": self.team}
+        body = {name: value for name, value in asked.items() if value}
         answer = self.client.post("/environmentshub/resolve", json=body)
         if answer.is_success:
             self.environment_id = answer.json()["data"]["id"]

@@ -23,6 +23,7 @@ VERSION = NAMED + "/@{version}"
 BY_ID = HUB + "/{environment_id}"
 PAGE = "/dashboard/environments/{owner}/{name}"
 SETTINGS = PAGE + "/settings"
+IMAGE_PAGE = "/dashboard/images/{owner}/{name}/{tag}"
 
 OUTSIDERS = ("nobody", "stranger", "former member", "stranger in a browser", "revoked", "narrow")
 
@@ -74,6 +75,8 @@ ASKED: dict[Route, list[dict[str, Any]]] = {
     ("PATCH", BY_ID + "/variables/{variable_id}"): [{"json": {"value": "x"}}],
     ("GET", "/"): [{"query": query} for query in ("", "q={name}", "owner={owner}", "tag=hidden-tag", "q=secret+words")],
     ("GET", PAGE): [{}, {"query": "version={version}"}],
+    ("GET", PAGE + "/usage"): [{}, {"query": "days=30&version={version}"}],
+    ("GET", NAMED + "/usage"): [{}, {"query": "days=7&version={version}"}, {"query": "version={hash}"}],
     ("GET", NAMED + "/changes"): [{"query": "from={version}&to={hash}"}, {}],
     ("GET", PAGE + "/changes"): [{}, {"query": "from={version}&to={hash}"}],
     **{("GET", PAGE + f"/{word}"): [{}, {"query": "version={version}"}] for word in ("files", "versions")},
@@ -83,6 +86,18 @@ ASKED: dict[Route, list[dict[str, Any]]] = {
     ("POST", SETTINGS + "/version"): [{"data": {"version": "{version}", "action": "yank"}}],
     ("POST", SETTINGS + "/delete"): [{"data": {"typed": "{owner}/{name}"}}],
     ("POST", PAGE + "/star"): [{"data": {"starred": "yes"}}],
+    ("POST", PAGE + "/secrets"): [{"data": {"change": "link", "id": "{secret_id}"}}],
+    **{
+        ("GET", f"/dashboard/{place}"): [{}, {"query": "team={team}"}, {"query": "team={team}&show=all&page=2"}]
+        for place in ("images", "sandboxes", "secrets")
+    },
+    ("POST", IMAGE_PAGE + "/visibility"): [{"data": {"visibility": "PUBLIC"}}],
+    ("POST", IMAGE_PAGE + "/delete"): [{"data": {"confirm": "{name}:{tag}"}}],
+    ("POST", "/dashboard/builds/{build_id}/delete"): [{"data": {"confirm": "{image}:v1"}}],
+    ("POST", "/dashboard/secrets"): [
+        {"data": {"change": "delete", "id": "{secret_id}"}},
+        {"data": {"change": "add", "team": "{team}", "name": "A_B", "value": "x"}},
+    ],
     ("POST", "/api/v1/sandbox"): SANDBOXES,
     ("POST", "/api/v1/sandbox/status:batchGet"): [{"json": {"sandbox_ids": ["{sandbox_id}"]}}],
     ("POST", "/api/v1/sandbox/background-jobs/status:batchGet"): [
@@ -152,7 +167,7 @@ UNSUPPORTED = re.compile(r"/api/v1/sandbox/(\{sandbox_id\}/)?(checkpoints|networ
 # The least role with an environment's owner for what a route does.
 READS, PUBLISHES, MANAGES = "read", "publish", "manage"
 ROLES: dict[Route, str] = {
-    **{("GET", NAMED + rest): READS for rest in ("/status", "/versions")},
+    **{("GET", NAMED + rest): READS for rest in ("/status", "/versions", "/usage")},
     **{("GET", VERSION + rest): READS for rest in ("", "/inspect", "/package")},
     **{("HEAD", VERSION + rest): READS for rest in ("/package",)},
     **{
@@ -164,6 +179,7 @@ ROLES: dict[Route, str] = {
     **{(method, "/{owner}/simple" + rest): READS for method in ("GET", "HEAD") for rest in ("", "/")},
     ("POST", HUB + "/lookup"): READS,
     ("GET", PAGE): READS,
+    ("GET", PAGE + "/usage"): READS,
     **{("GET", PAGE + rest): READS for rest in ("/files", "/files/{inside:path}", "/raw/{inside:path}")},
     **{("GET", PAGE + rest): READS for rest in ("/versions", "/changes")},
     ("GET", NAMED + "/changes"): READS,
@@ -188,9 +204,13 @@ ROLES: dict[Route, str] = {
     **{(method, BY_ID + "/variables/{variable_id}"): MANAGES for method in ("PATCH", "DELETE")},
 }
 # A browser's session is needed for these; tests/hub/test_managing*.py send their forms.
-BY_FORM = {("GET", SETTINGS)} | {
+BY_FORM = {("GET", SETTINGS), ("GET", PAGE + "/secrets")} | {
     ("POST", path)
-    for path in (PAGE + "/star", *(f"{SETTINGS}/{end}" for end in ("visibility", "transfer", "version", "delete")))
+    for path in (
+        PAGE + "/star",
+        PAGE + "/secrets",
+        *(f"{SETTINGS}/{end}" for end in ("visibility", "transfer", "version", "delete")),
+    )
 }
 
 
@@ -271,6 +291,7 @@ def test_every_route_has_been_thought_of(world: World, routes: list[Route]) -> N
     assert [route for route in roles if route not in ROLES and route not in BY_FORM] == []
 
 
+@pytest.mark.timeout(900)
 def test_to_outsiders_it_does_not_exist(world: World, routes: list[Route]) -> None:
     wrong: list[str] = []
     asked = 0

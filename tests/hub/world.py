@@ -60,7 +60,8 @@ class World:
         """What the parameters of that path stand for; `which` as in `images`."""
         found = self.absent if which in ABSENT else self.hidden | (self.of_team if which == "team" else {})
         found = found | {"image": self.images[which]["name"], "digest": self.digests.get(which, "sha256:" + "0" * 64)}
-        return found | self.images[which] if path.startswith("/api/v1/images") else found
+        of_images = path.startswith(("/api/v1/images", "/dashboard/images"))
+        return found | self.images[which] if of_images else found
 
 
 def make_world(hub: RunningHub) -> World:

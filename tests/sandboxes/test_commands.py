@@ -205,7 +205,8 @@ async def test_a_call_that_is_cancelled_ends_its_command(connection, box):
         pid = ""
         while not pid:
             await asyncio.sleep(0.05)
-            pid = (await client.execute_command(box.id, "cat /tmp/prime-cancelled; rm -f /tmp/prime-cancelled")).stdout
+            there = "test -s /tmp/prime-cancelled && cat /tmp/prime-cancelled && rm /tmp/prime-cancelled"
+            pid = (await client.execute_command(box.id, there)).stdout
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import os
+import tempfile
 import threading
 from collections.abc import Coroutine
 from pathlib import Path
@@ -37,13 +39,39 @@ def url(data_dir: Path) -> str:
 
 
 def make(data_dir: Path) -> dict[str, str]:
-    """Make the database where it is to be made; the environment variables by which a Hub finds it."""
+    """Make the empty database; the environment variables by which a Hub finds it.
+
+    A file is a copy of one that was brought to the newest schema once, since a Hub takes the better part of its start for
+    that.
+    """
     if not on_postgres():
+        file = data_dir / "hub.sqlite3"
+        if not data_dir.exists() or not any(data_dir.iterdir()):
+            data_dir.mkdir(parents=True, exist_ok=True)
+            file.touch(0o600)
+            file.write_bytes(_newest_schema())
         return {}
     there = run(_admin(f"SELECT 1 FROM pg_database WHERE datname = '{_name(data_dir)}'"))
     if not there:
         run(_admin(f"CREATE DATABASE {_name(data_dir)}"))
     return {"PRIME_HUB_DATABASE_URL": url(data_dir)}
+
+
+@functools.cache
+def _newest_schema() -> bytes:
+    from prime_hub.db.migrate import migrate
+    from prime_hub.db.session import Database
+
+    async def go(folder: Path) -> bytes:
+        database = Database(url(folder))
+        try:
+            await migrate(database.engine, folder)
+        finally:
+            await database.close()
+        return (folder / "hub.sqlite3").read_bytes()
+
+    with tempfile.TemporaryDirectory() as folder:
+        return run(go(Path(folder)))
 
 
 def drop(data_dir: Path) -> None:
@@ -65,6 +93,25 @@ def sql(data_dir: Path, statement: str, **values: Any) -> list[Any]:
                 return [tuple(row) for row in done] if done.returns_rows else [done.rowcount]
         finally:
             await engine.dispose()
+
+    return run(go())
+
+
+def add_user(data_dir: Path, name: str) -> str:
+    """Make an account of somebody who is trusted on this machine; its token."""
+    from prime_hub.db.session import Database
+    from prime_hub.services.accounts import Accounts
+    from prime_hub.services.tokens import Tokens
+    from prime_hub.settings import Settings
+
+    async def go() -> str:
+        database = Database(url(data_dir))
+        try:
+            account = await Accounts(Settings(data_dir), database).create(name, local=True)
+            token, _ = await Tokens(database).create(account, "first token")
+            return token
+        finally:
+            await database.close()
 
     return run(go())
 

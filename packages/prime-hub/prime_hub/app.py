@@ -30,15 +30,21 @@ from prime_hub.api import (
     system,
     teams,
     tokens,
+    usage,
     users,
 )
 from prime_hub.hub import Hub
 from prime_hub.settings import Settings
 from prime_hub.web import account as account_pages
-from prime_hub.web import environment_page, file_pages, pages, signing, version_pages
+from prime_hub.web import environment_page, file_pages, home, pages, signing, version_pages
+from prime_hub.web import images as image_pages
+from prime_hub.web import owners as owner_pages
+from prime_hub.web import sandboxes as sandbox_pages
+from prime_hub.web import secrets as secret_pages
 from prime_hub.web import settings as settings_pages
 from prime_hub.web import teams as team_pages
 from prime_hub.web import tokens as token_pages
+from prime_hub.web import usage as usage_pages
 from prime_hub.web.errors import install_error_handlers
 from prime_hub.web.middleware import AccessLog, BodyLimit, SecurityHeaders
 
@@ -83,6 +89,7 @@ def _routers() -> list[APIRouter]:
             tokens,
             auth_challenge,
             environments,
+            usage,
             changes,
             managing,
             sandbox_batches,
@@ -90,9 +97,10 @@ def _routers() -> list[APIRouter]:
             sandbox_network,
             sandboxes,
         ),
-        *(gateway, gateway_commands, gateway_files, connect_rpc, ports, port_sockets, pages),
-        *(environment_page, file_pages, version_pages),
+        *(gateway, gateway_commands, gateway_files, connect_rpc, ports, port_sockets, home, pages),
+        *(environment_page, file_pages, version_pages, usage_pages),
         *(signing, account_pages, token_pages, team_pages, settings_pages),
+        *(owner_pages, image_pages, sandbox_pages, secret_pages),
     ]
     first = [images.uploads, images.router, publishing.router]
     # After `managing`: an environment may be called "secrets", and `DELETE /OWNER/secrets/star` is about a star.

@@ -23,6 +23,7 @@ from prime_hub.services.jobs import Jobs
 from prime_hub.services.keys import Signer, load_secret_key
 from prime_hub.services.logs import Logs
 from prime_hub.services.managing import Managing
+from prime_hub.services.owners import Owners
 from prime_hub.services.packages import Packages
 from prime_hub.services.ports import Ports
 from prime_hub.services.pruning import Pruning
@@ -31,6 +32,7 @@ from prime_hub.services.queue import Queue
 from prime_hub.services.runner import Runner
 from prime_hub.services.sandbox_io import SandboxIO
 from prime_hub.services.sandboxes import Sandboxes
+from prime_hub.services.searching import prepare
 from prime_hub.services.secrets import Secrets
 from prime_hub.services.sessions import Sessions
 from prime_hub.services.signals import Signals
@@ -44,6 +46,7 @@ from prime_hub.services.sweep import Sweep
 from prime_hub.services.teams import Teams
 from prime_hub.services.tokens import Tokens
 from prime_hub.services.transfers import Transfers
+from prime_hub.services.usage import Usage
 from prime_hub.services.variables import Variables
 from prime_hub.services.vault import Vault
 from prime_hub.settings import Settings
@@ -70,9 +73,11 @@ class Hub:
         self.challenges = Challenges(self.database)
         self.teams = Teams(self.database)
         self.catalogue = Catalogue(self.database)
+        self.owners = Owners(self.database, self.catalogue)
         self.sources = Sources(self.blobs)
         self.comparing = Comparing(self.catalogue, self.sources)
         self.packages = Packages(self.database, self.blobs)
+        self.usage = Usage(self.database)
         self.publishing = Publishing(settings, self.database, self.blobs)
         self.managing = Managing(self.database, self.blobs)
         self.transfers = Transfers(self.database)
@@ -114,6 +119,7 @@ class Hub:
     async def open(self) -> None:
         """Bring the database to the newest schema and make the local owner. Starts nothing in the background."""
         await migrate(self.database.engine, self.settings.data_dir)
+        await prepare(self.database)
         self.id = await self.accounts.hub_id()
         await self.accounts.ensure_owner()
 
@@ -125,12 +131,14 @@ class Hub:
         self.spares.start()
         self.cleaning.start()
         self.pruning.start()
+        self.usage.start()
         # One Hub holds an SQLite data folder for itself; on a shared database others may be at work.
         await self.jobs.start(alone=self.settings.database_url is None)
 
     async def stop(self) -> None:
         """End the work in the background and let go of the runner, whose sandboxes go on."""
         self.closing.set()
+        await self.usage.stop()
         await self.pruning.stop()
         await self.cleaning.stop()
         await self.jobs.stop()

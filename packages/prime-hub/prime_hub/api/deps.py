@@ -8,11 +8,10 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Depends, Request
-from fastapi.responses import FileResponse
 from starlette.requests import ClientDisconnect
 
 from prime_hub.db.models import Account
-from prime_hub.errors import BadRequest, NotFound, Unauthorized
+from prime_hub.errors import BadRequest, Unauthorized
 from prime_hub.hub import Hub
 from prime_hub.services.scopes import require
 from prime_hub.services.tokens import Caller
@@ -120,13 +119,3 @@ def unchanged(request: Request, etag: str) -> bool:
     """Whether the client says that it has what is under this ETag already."""
     known = request.headers.get("if-none-match", "")
     return any(one.strip().removeprefix("W/") in (etag, "*") for one in known.split(","))
-
-
-async def blob_response(hub: Hub, key: str | None, filename: str, media_type: str, sha256: str) -> FileResponse:
-    """A stored blob as a download: HEAD, ranges and a strong ETag. Raises NotFound when the bytes are gone."""
-    try:
-        async with hub.blobs.local(key or "") as path:
-            headers = {"ETag": f'"{sha256}"', "X-Content-Type-Options": "nosniff"}
-            return FileResponse(path, filename=filename, media_type=media_type, headers=headers)
-    except FileNotFoundError:
-        raise NotFound(f"The bytes of {filename} are missing from this Hub's storage.") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -9,10 +10,12 @@ from fastapi.responses import FileResponse
 from pydantic import Field
 
 from prime_hub.api.asked import Asked
-from prime_hub.api.deps import API, CallerDep, HubDep, base_url, blob_response, frontend_url
+from prime_hub.api.deps import API, CallerDep, HubDep, base_url, frontend_url
+from prime_hub.api.downloads import blob_response
 from prime_hub.db.models import Environment, Version
 from prime_hub.errors import Unauthorized
 from prime_hub.services.catalogue import Search
+from prime_hub.services.usage import Kind
 
 router = APIRouter(prefix=f"{API}/environmentshub", tags=["environments"])
 
@@ -28,11 +31,11 @@ async def list_environments(
     caller: CallerDep,
     limit: Annotated[int, Query(ge=1, le=250)] = 20,
     offset: Annotated[int, Query(ge=0, le=MAX_OFFSET)] = 0,
-    search: Annotated[str | None, Query(max_length=200)] = None,
+    search: Annotated[str, Query(max_length=200)] = "",
     owner: str | None = None,
     visibility: str | None = None,
     tags: Annotated[list[str] | None, Query(max_length=32)] = None,
-    sort_by: str = "updated_at",
+    sort_by: str | None = None,
     sort_order: Literal["asc", "desc"] = "desc",
     mine_only: bool = False,
     starred_only: bool = False,
@@ -57,6 +60,24 @@ async def list_environments(
     return {
         "data": [_row(environment, version, environment.id in starred) for environment, version in rows],
         "total_count": total,
+    }
+
+
+@router.get("/facets")
+async def facets(
+    hub: HubDep,
+    caller: CallerDep,
+    search: Annotated[str, Query(max_length=200)] = "",
+    owner: str | None = None,
+    tags: Annotated[list[str] | None, Query(max_length=32)] = None,
+) -> dict[str, Any]:
+    """The recommended tags, by group, with how many environments of the list with these filters have each."""
+    groups = await hub.catalogue.facets(caller, Search(search=search, owner=owner, tags=tuple(tags or ())))
+    return {
+        "data": [
+            {"group": group, "tags": [{"tag": tag, "count": number} for tag, number in tags_]}
+            for group, tags_ in groups
+        ]
     }
 
 
@@ -212,4 +233,5 @@ async def package(owner: str, name: str, version: str, hub: HubDep, caller: Call
     environment = await hub.catalogue.environment(caller, owner, name)
     found = await hub.catalogue.version(environment, version)
     filename = f"{environment.normalized_name}-{found.version}.tar.gz"
-    return await blob_response(hub, found.blob, filename, "application/gzip", found.sha256)
+    counted = partial(hub.usage.count, found.id, Kind.PULL)
+    return await blob_response(hub, found.blob, filename, "application/gzip", found.sha256, counted)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -15,10 +16,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 from packaging.utils import canonicalize_name
 
-from prime_hub.api.deps import API, CallerDep, HubDep, blob_response, unchanged
+from prime_hub.api.deps import API, CallerDep, HubDep, unchanged
+from prime_hub.api.downloads import blob_response
 from prime_hub.errors import NotFound
 from prime_hub.services.names import PROJECT
 from prime_hub.services.packages import PackageFile
+from prime_hub.services.usage import Kind
 
 router = APIRouter(tags=["index"])
 
@@ -168,10 +171,11 @@ async def wheel_metadata(owner: str, filename: str, request: Request, hub: HubDe
 @router.get(f"{API}/files/{{owner}}/{{filename}}")
 async def wheel_file(owner: str, filename: str, request: Request, hub: HubDep, caller: CallerDep) -> Response:
     """A published wheel."""
-    wheel = await hub.packages.wheel(caller, owner, filename)
+    wheel, version_id = await hub.packages.wheel(caller, owner, filename)
     headers = {"ETag": f'"{wheel.sha256}"', "Cache-Control": KEEP, "Vary": "Authorization"}
     if unchanged(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    response = await blob_response(hub, wheel.blob, wheel.filename, "application/octet-stream", wheel.sha256)
+    counted = partial(hub.usage.count, version_id, Kind.INSTALL)
+    response = await blob_response(hub, wheel.blob, wheel.filename, "application/octet-stream", wheel.sha256, counted)
     response.headers.update(headers)
     return response

@@ -13,6 +13,7 @@ from sqlalchemy import JSON, BigInteger, Boolean, Float, ForeignKey, Index, Inte
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from prime_hub.db.base import Base
+from prime_hub.db.documents import SearchDocument
 from prime_hub.db.people import Account, BrowserSession, Challenge, FormerSlug, Member, Token
 from prime_hub.db.published import (
     CoreMetadata,
@@ -27,6 +28,7 @@ from prime_hub.db.published import (
     Wheel,
 )
 from prime_hub.db.types import new_id, now
+from prime_hub.db.usage import UsageDay
 
 __all__ = [
     "Account",
@@ -45,10 +47,12 @@ __all__ = [
     "Member",
     "Meta",
     "Sandbox",
+    "SearchDocument",
     "Secret",
     "SecretLink",
     "Star",
     "Token",
+    "UsageDay",
     "UsedNumber",
     "Variable",
     "Version",

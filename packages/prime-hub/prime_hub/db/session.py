@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import event, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
+from prime_hub.db.documents import IndexedAsyncSession
 from prime_hub.errors import Invalid
 
 BUSY_SECONDS = 30
@@ -28,14 +29,14 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        self._sqlite = make_url(url).get_backend_name() == "sqlite"
+        self.on_sqlite = make_url(url).get_backend_name() == "sqlite"
         # An error with its parameters would take variables of sandboxes into the log. A server may have gone and come
         # back since a connection was used; a file has not.
-        self.engine: AsyncEngine = create_async_engine(url, hide_parameters=True, pool_pre_ping=not self._sqlite)
-        self._writer = self.engine.execution_options(immediate=True) if self._sqlite else self.engine
+        self.engine: AsyncEngine = create_async_engine(url, hide_parameters=True, pool_pre_ping=not self.on_sqlite)
+        self._writer = self.engine.execution_options(immediate=True) if self.on_sqlite else self.engine
         self._queue = asyncio.Lock()
         event.listen(self.engine.sync_engine, "before_cursor_execute", _refuse_nul)
-        if self._sqlite:
+        if self.on_sqlite:
             _make_private(self.engine.url.database)
             event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
             event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
@@ -48,9 +49,9 @@ class Database:
 
     @asynccontextmanager
     async def write(self) -> AsyncGenerator[AsyncSession]:
-        """A session for writing: committed at the end, rolled back on any exception."""
-        async with self._queue, AsyncSession(self._writer, expire_on_commit=False) as session, session.begin():
-            if not self._sqlite:
+        """A session for writing: committed at the end, rolled back on any exception. It keeps the search's documents."""
+        async with self._queue, IndexedAsyncSession(self._writer, expire_on_commit=False) as session, session.begin():
+            if not self.on_sqlite:
                 await session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITERS})
             yield session
 
@@ -61,10 +62,19 @@ class Database:
 
 def _refuse_nul(connection: Any, cursor: Any, statement: str, values: Any, context: Any, many: bool) -> None:
     """No text of Postgres holds a NUL, so none is asked for or kept on SQLite either. Raises Invalid."""
-    for row in values if many else [values]:
-        for value in row.values() if isinstance(row, dict) else row:
-            if isinstance(value, str) and "\0" in value:
-                raise Invalid("A NUL character cannot be in a name or a text of this Hub; leave it out.")
+    if _has_nul(values):
+        raise Invalid("A NUL character cannot be in a name or a text of this Hub; leave it out.")
+
+
+def _has_nul(values: Any) -> bool:
+    """Of one statement's values or those of many, by position or by name: the drivers differ."""
+    if isinstance(values, str):
+        return "\0" in values
+    if isinstance(values, dict):
+        values = values.values()
+    elif not isinstance(values, (list, tuple)):
+        return False
+    return any(_has_nul(value) for value in values)
 
 
 def _make_private(file: str | None) -> None:

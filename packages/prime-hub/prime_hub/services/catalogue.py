@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from packaging.utils import canonicalize_name
-from sqlalchemy import ColumnElement, false, func, or_, select
+from sqlalchemy import ColumnElement, TextClause, false, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 
-from prime_hub.db.models import Account, Environment, EnvironmentTag, Star, Version
+from prime_hub.db.models import Account, Environment, Member, Star, Version
 from prime_hub.db.session import Database
 from prime_hub.errors import Invalid, NotFound
-from prime_hub.services.access import belongs_to, called, may_see, no_environment
+from prime_hub.services import searching
+from prime_hub.services.access import called, may_see, no_environment
 from prime_hub.services.names import canonical
 
 SORTS = {
@@ -21,6 +24,14 @@ SORTS = {
     "updated_at": Environment.updated_at,
     "stars": Environment.stars,
 }
+RELEVANCE = "relevance"
+RECOMMENDED = {
+    "Domain": ("math", "coding", "reasoning", "tool-use", "web", "games"),
+    "Use case": ("train", "eval", "benchmark"),
+    "Difficulty": ("easy", "medium", "hard"),
+    "Format": ("single-turn", "multi-turn", "tool-env"),
+}
+"""The tags that authors are asked to use."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +40,12 @@ class Search:
 
     limit: int = 20
     offset: int = 0
-    search: str | None = None
+    search: str = ""
     owner: str | None = None
     visibility: str | None = None
     tags: Sequence[str] = field(default_factory=tuple)
-    sort_by: str = "updated_at"
+    sort_by: str | None = None
+    """None: by relevance where there are words, else what was published last first."""
     descending: bool = True
     mine_only: bool = False
     starred_only: bool = False
@@ -46,42 +58,87 @@ class Catalogue:
         self._database = database
 
     async def find(self, account: Account | None, wanted: Search) -> tuple[list[tuple[Environment, str]], int]:
-        """One page of environments with their newest version's number, and how many there are in all."""
-        if wanted.sort_by not in SORTS:
-            raise Invalid(f"This Hub cannot sort by '{wanted.sort_by}'; use {', '.join(SORTS)}.")
-        conditions: list[ColumnElement[bool]] = [may_see(account)]
-        if wanted.mine_only:
-            conditions.append(belongs_to(Environment.owner_id, account) if account else false())
-        if wanted.starred_only:
-            conditions.append(_starred_by(account) if account else false())
-        if wanted.owner:
-            conditions.append(called(wanted.owner))
-        if wanted.visibility:
-            conditions.append(Environment.visibility == wanted.visibility.upper())
-        for tag in wanted.tags:
-            conditions.append(_has_tag(func.lower(EnvironmentTag.tag) == tag.lower()))
-        for word in (wanted.search or "").split():
-            pattern = f"%{_escape(word)}%"
-            conditions.append(
-                or_(
-                    Environment.name.ilike(pattern, escape="\\"),
-                    Environment.description.ilike(pattern, escape="\\"),
-                    Account.slug.ilike(pattern, escape="\\"),
-                    _has_tag(EnvironmentTag.tag.ilike(pattern, escape="\\")),
+        """One page of environments with their newest version's number, and how many there are in all.
+
+        The search's index answers (`services/searching.py`), also where nothing is searched for, since it counts faster;
+        the order of a list that is no search, and stars, are asked of the tables.
+        """
+        if wanted.sort_by is not None and wanted.sort_by not in (RELEVANCE, *SORTS):
+            raise Invalid(f"This Hub cannot sort by '{wanted.sort_by}'; use {', '.join((*SORTS, RELEVANCE))}.")
+        async with self._database.read() as session:
+            question = await self._question(session, account, wanted)
+            if question is None or question.hopeless:
+                return [], 0
+            if wanted.starred_only:
+                return await self._starred(session, account, wanted, question)
+            sort_by = wanted.sort_by or RELEVANCE
+            page = (session, question, wanted.limit, wanted.offset)
+            if sort_by == RELEVANCE:
+                ids = await searching.find(*page)
+            elif sort_by == "updated_at":
+                ids = await searching.find(*page, ranked=False, descending=wanted.descending)
+            else:
+                ids = await searching.in_order(*page, SORTS[sort_by].key, descending=wanted.descending)
+            rows = {row[0].id: row for row in await self._rows(session, account, Environment.id.in_(ids))}
+            return [rows[one] for one in ids if one in rows], await searching.count(session, question)
+
+    async def facets(self, account: Account | None, wanted: Search) -> list[tuple[str, list[tuple[str, int]]]]:
+        """The recommended tags, by what they are about, with how many of what is wanted have each besides."""
+        groups = []
+        async with self._database.read() as session:
+            question = await self._question(session, account, wanted)
+            for group, tags in RECOMMENDED.items():
+                counts = (
+                    []
+                    if question is None
+                    else [(tag, await searching.count(session, question.tagged(tag))) for tag in tags]
                 )
-            )
-        column = SORTS[wanted.sort_by]
+                groups.append((group, [(tag, number) for tag, number in counts if number]))
+        return groups
+
+    async def _question(self, session: AsyncSession, account: Account | None, wanted: Search) -> searching.Asked | None:
+        sees: list[str] = []
+        if account is not None:
+            sees = [account.id, *await session.scalars(select(Member.team_id).where(Member.account_id == account.id))]
+        owners = None
+        if wanted.owner:
+            owners = list(await session.scalars(select(Account.id).where(called(wanted.owner))))
+        if wanted.mine_only:
+            owners = sees if owners is None else [one for one in owners if one in sees]
+        return searching.asked(wanted.search, wanted.tags, sees=sees, owners=owners, visibility=wanted.visibility)
+
+    async def _starred(
+        self, session: AsyncSession, account: Account | None, wanted: Search, question: searching.Asked
+    ) -> tuple[list[tuple[Environment, str]], int]:
+        """What `account` has starred; these are few."""
+        if account is None:
+            return [], 0
+        stars = select(Star.account_id).where(Star.environment_id == Environment.id, Star.account_id == account.id)
+        where = (may_see(account), stars.exists(), searching.among(session, question))
+        column = SORTS[wanted.sort_by if wanted.sort_by in SORTS else "updated_at"]
+        order = (column.desc() if wanted.descending else column.asc(), Environment.id)
+        rows = await self._rows(session, account, *where, order=order, limit=wanted.limit, offset=wanted.offset)
+        return rows, (await session.scalar(select(func.count(Environment.id)).where(*where))) or 0
+
+    async def _rows(
+        self,
+        session: AsyncSession,
+        account: Account | None,
+        *conditions: ColumnElement[bool] | TextClause,
+        order: Sequence[Any] = (),
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[tuple[Environment, str]]:
         query = (
             select(Environment, Version.version)
             .join(Account, Account.id == Environment.owner_id)
             .join(Version, Version.id == Environment.latest_version_id)
-            .where(*conditions)
-            .order_by(column.desc() if wanted.descending else column.asc(), Environment.id)
+            .where(may_see(account), *conditions)
+            .order_by(*order)
+            .limit(limit)
+            .offset(offset)
         )
-        total = select(func.count(Environment.id)).join(Account, Account.id == Environment.owner_id).where(*conditions)
-        async with self._database.read() as session:
-            rows = (await session.execute(query.limit(wanted.limit).offset(wanted.offset))).unique().all()
-            return [(row[0], row[1]) for row in rows], (await session.scalar(total)) or 0
+        return [(row[0], row[1]) for row in (await session.execute(query)).unique()]
 
     async def environment(self, account: Account | None, owner: str, name: str) -> Environment:
         """The environment. Raises NotFound, the same for one that is not there and one that `account` may not see."""
@@ -132,15 +189,3 @@ class Catalogue:
                 code="version_not_found",
             )
         return found
-
-
-def _starred_by(account: Account) -> ColumnElement[bool]:
-    return select(Star.account_id).where(Star.environment_id == Environment.id, Star.account_id == account.id).exists()
-
-
-def _has_tag(condition: ColumnElement[bool]) -> ColumnElement[bool]:
-    return select(EnvironmentTag.tag).where(EnvironmentTag.environment_id == Environment.id, condition).exists()
-
-
-def _escape(word: str) -> str:
-    return word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

@@ -74,18 +74,18 @@ class Packages:
         hashes = await self._metadata_hashes([wheel for _, wheel in rows])
         return [_file(version, wheel, hashes.get(wheel.sha256)) for version, wheel in rows]
 
-    async def wheel(self, account: Account | None, owner: str, filename: str) -> Wheel:
-        """The published wheel with this file name. Raises NotFound."""
-        query = _published(select(Wheel), account, owner).where(Wheel.filename == filename)
+    async def wheel(self, account: Account | None, owner: str, filename: str) -> tuple[Wheel, str]:
+        """The published wheel with this file name, and the id of its version. Raises NotFound."""
+        query = _published(select(Wheel, Version.id), account, owner).where(Wheel.filename == filename)
         async with self._database.read() as session:
-            found = (await session.scalars(query.limit(1))).unique().first()
+            found = (await session.execute(query.limit(1))).unique().first()
         if found is None:
             raise NotFound(f"There is no file '{filename}' of {owner} on this Hub.")
-        return found
+        return found[0], found[1]
 
     async def metadata(self, account: Account | None, owner: str, filename: str) -> tuple[bytes, str]:
         """METADATA of that wheel, byte for byte, and its SHA-256 in hex. Raises NotFound."""
-        wheel = await self.wheel(account, owner, filename)
+        wheel, _ = await self.wheel(account, owner, filename)
         await self._metadata_hashes([wheel])
         async with self._database.read() as session:
             query = select(CoreMetadata.content, CoreMetadata.sha256)

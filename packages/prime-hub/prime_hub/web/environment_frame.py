@@ -30,7 +30,7 @@ FILES = Tab("Files", "/files")
 VERSIONS = Tab("Versions", "/versions")
 USAGE = Tab("Usage", "/usage")
 
-TABS = (README, FILES, VERSIONS)
+TABS = (README, FILES, VERSIONS, USAGE)
 """In their order; one more here is one more in the row of every page."""
 
 Wanted = Annotated[str, Query(alias="version", max_length=80)]

@@ -46,6 +46,7 @@ async def environment_page(
         count=len(versions),
         urls=_urls(found.details.get("urls")),
         facts=_facts(found),
+        installs=await hub.usage.installs(framed.environment),
         readme=await READMES.html(found.readme, await _place(hub, framed)) if found.readme else "",
         base=base_url(request),
         wheel_url=_wheel_url(framed),

@@ -39,13 +39,13 @@ FORM_BYTES = 64 * 1024
 # Names of environments and images, which may be private: nothing tells whether they are.
 _NAMES = re.compile(
     r"(?P<before>/api/v1/environmentshub/[^/]+/|/[^/]+/simple/|/dashboard/environments/[^/]+/|/api/v1/files/[^/]+/"
-    r"|/api/v1/images/prime/[^/]+/|/api/v1/images/(?!build(?:/|$)))"
+    r"|/api/v1/images/prime/[^/]+/|/api/v1/images/(?!build(?:/|$))|/dashboard/images/[^/]+/)"
     r"(?P<rest>[^@]*)(?P<after>.*)",
     re.DOTALL,
 )
 # What may stand after a name, or, after an environment's id, in its place.
 _WORDS = re.compile(
-    r"(?:^|/)(?:wheels|versions|finalize|secrets|link|variables|status|star|transfer|fork|settings|visibility|version"
+    r"(?:^|/)(?:wheels|versions|finalize|secrets|link|variables|status|star|transfer|fork|usage|settings|visibility|version"
     r"|delete|files|raw|changes|[0-9a-f]{24})(?=/|$)"
 )
 

@@ -28,7 +28,8 @@ DONE = {
 }
 
 
-def _href(owner: str, name: str) -> str:
+def environment_href(owner: str, name: str) -> str:
+    """The address of an environment's page."""
     return f"/dashboard/environments/{quote(owner)}/{quote(name)}"
 
 
@@ -66,7 +67,7 @@ async def _settings(
         environment=environment,
         owner=slug,
         full=f"{slug}/{environment.name}",
-        href=_href(slug, environment.normalized_name),
+        href=environment_href(slug, environment.normalized_name),
         published=environment.latest_version_id is not None,
         owners=[one for one in owners if one != slug],
         versions=[
@@ -79,7 +80,7 @@ async def _settings(
 
 
 def _back(environment: Environment, done: str) -> Response:
-    href = _href(environment.owner.slug, environment.normalized_name)
+    href = environment_href(environment.owner.slug, environment.normalized_name)
     return RedirectResponse(f"{href}/settings?done={done}", status_code=303)
 
 
@@ -140,7 +141,7 @@ async def delete(owner: str, name: str, request: Request, hub: HubDep, me: Signe
         await hub.managing.delete(me.account, owner, name)
     except HubError as error:
         return await _settings(request, hub, me, environment, error=error)
-    return RedirectResponse(f"/?owner={quote(environment.owner.slug)}", status_code=303)
+    return RedirectResponse(f"/dashboard/owners/{quote(environment.owner.slug)}", status_code=303)
 
 
 @router.post(f"{PATH}/star")
@@ -148,7 +149,7 @@ async def star(owner: str, name: str, hub: HubDep, me: SignedInDep, form: FormDe
     """Give a star, or take it back."""
     change = hub.stars.give if form.text("starred") == "yes" else hub.stars.take_back
     await change(me.account, owner, name)
-    return RedirectResponse(_href(owner, name), status_code=303)
+    return RedirectResponse(environment_href(owner, name), status_code=303)
 
 
 def _require_typed(environment: Environment, form: FormDep) -> None:

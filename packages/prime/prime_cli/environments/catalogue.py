@@ -17,7 +17,7 @@ def list_environments(
     tags: list[str],
     mine: bool,
     starred: bool,
-    sort: str,
+    sort: str | None,
     order: str,
     limit: int,
     page: int,

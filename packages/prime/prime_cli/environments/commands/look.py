@@ -22,6 +22,7 @@ VersionedArg = Annotated[str, typer.Argument(metavar="OWNER/NAME[@VERSION]", hel
 class Sort(StrEnum):
     """What a list is sorted by."""
 
+    relevance = "relevance"
     name = "name"
     created_at = "created_at"
     updated_at = "updated_at"
@@ -46,7 +47,7 @@ class Order(StrEnum):
 )
 def list_(
     search: Annotated[
-        str | None, typer.Option("--search", "-s", help="Words in name, owner, description or tags.")
+        str | None, typer.Option("--search", "-s", help="Words in name, owner, description, tags or README.")
     ] = None,
     owner: Annotated[str | None, typer.Option("--owner", metavar="NAME", help="Of this account only.")] = None,
     visibility: Annotated[
@@ -55,7 +56,10 @@ def list_(
     tag: Annotated[
         list[str] | None, typer.Option("--tag", "-t", metavar="TAG", help="With this tag; may be repeated.")
     ] = None,
-    sort: Annotated[Sort, typer.Option("--sort", help="What to sort by.")] = Sort.updated_at,
+    sort: Annotated[
+        Sort | None,
+        typer.Option("--sort", help="What to sort by.", show_default="relevance of a search, else updated_at"),
+    ] = None,
     order: Annotated[Order, typer.Option("--order", help="Upwards or downwards.")] = Order.desc,
     starred: Annotated[bool, typer.Option("--starred", help="Only those you have starred.")] = False,
     mine: Annotated[bool, typer.Option("--mine", help="Only your own and your teams'.")] = False,
@@ -76,7 +80,7 @@ def list_(
         tags=tag or [],
         mine=mine,
         starred=starred,
-        sort=sort.value,
+        sort=sort.value if sort else None,
         order=order.value,
         limit=limit,
         page=page,
@@ -130,6 +134,25 @@ def inspect(
     from prime_cli.environments.naming import named
 
     look(out, named(env), path, max_bytes=max_bytes, as_json=output is Format.json)
+
+
+@app.command(
+    epilog=examples(
+        "prime env usage alice/my-env",
+        "prime env usage alice/my-env@0.1.0 --days 90",
+        "prime env usage alice/my-env --output json",
+    )
+)
+def usage(
+    env: VersionedArg,
+    days: Annotated[int, typer.Option("--days", "-d", metavar="N", min=1, max=365, help="How many days back.")] = 30,
+    output: OutputFormat = Format.table,
+) -> None:
+    """Show how often an environment, or one version of it, was installed and pulled."""
+    from prime_cli.environments.naming import named
+    from prime_cli.environments.usage import show_usage
+
+    show_usage(out, named(env), days=days, as_json=output is Format.json)
 
 
 FullHashes = Annotated[bool, typer.Option("--full-hashes", help="All 64 characters of the content hashes.")]

@@ -1,0 +1,170 @@
+"""What the search looks in: one document for each environment that somebody may see, kept by the database session itself.
+
+Every change of an environment, or of its owner's name, goes through a session of `IndexedSession`; it writes the
+documents anew in the same transaction, so that no way of changing one can forget the search, and what has just become
+private is found by nobody else from that moment on.
+
+The columns hold words (`prime_hub.words`) with spaces between, and `marks`: what filters are made of, so that counting
+never leaves the index. On SQLite the table `search_words` (FTS5, by triggers) is the index, on Postgres generated
+`tsvector` columns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import ForeignKey, String, Text, delete, event, insert, inspect, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from prime_hub.db.base import Base
+from prime_hub.db.people import Account
+from prime_hub.db.published import Environment, Version
+from prime_hub.words import name_words, words
+
+FORMAT = "1"
+"""Changes with how documents are made: then they are all made anew."""
+BYTES = 200_000
+"""Of one document's README words."""
+SAID = ("name", "description", "tags", "latest_version_id", "updated_at")
+WHOSE = ("visibility", "owner_id")
+
+
+class SearchDocument(Base):
+    """The words of one environment's newest version. A later publication has a higher `id`."""
+
+    __tablename__ = "search_documents"
+    __table_args__ = {"sqlite_autoincrement": True}
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    environment_id: Mapped[str] = mapped_column(ForeignKey("environments.id"), unique=True)
+    name: Mapped[str] = mapped_column(Text)
+    short: Mapped[str] = mapped_column(Text)
+    """Of the owner's name, the description and the tags."""
+    readme: Mapped[str] = mapped_column(Text)
+    marks: Mapped[str] = mapped_column(String(2000))
+
+
+def visibility_mark(visibility: str) -> str:
+    """The mark of public ones, or of private ones."""
+    return visibility.lower()
+
+
+def owner_mark(account_id: str) -> str:
+    """The mark of what an account has."""
+    return f"o{account_id}"
+
+
+def tag_mark(tag: str) -> str:
+    """The mark of a tag, in whatever case."""
+    return "t" + hashlib.sha256(tag.casefold().encode()).hexdigest()[:16]
+
+
+def document(environment: Environment, owner: str, readme: str | None) -> dict[str, Any]:
+    """What is written down of an environment."""
+    short = words(environment.description) | name_words(owner)
+    for tag in environment.tags:
+        short |= name_words(tag)
+    name = name_words(environment.name)
+    text, size = [], 0
+    for word in sorted(words(readme or "") - short - name):
+        size += len(word.encode()) + 1
+        if size > BYTES:
+            break
+        text.append(word)
+    return {
+        "environment_id": environment.id,
+        "name": " ".join(sorted(name)),
+        "short": " ".join(sorted(short)),
+        "readme": " ".join(text),
+        "marks": " ".join(_marks(environment)),
+    }
+
+
+def _marks(environment: Environment) -> list[str]:
+    tags = sorted({tag_mark(tag) for tag in environment.tags})
+    return [visibility_mark(environment.visibility), owner_mark(environment.owner_id), *tags]
+
+
+class IndexedSession(Session):
+    """A session that keeps the documents of what it changes."""
+
+
+class IndexedAsyncSession(AsyncSession):
+    """The same, awaited."""
+
+    sync_session_class = IndexedSession
+
+
+@event.listens_for(IndexedSession, "before_flush")
+def _before_flush(session: Session, context: Any, instances: Any) -> None:
+    gone = [row.id for row in session.deleted if isinstance(row, Environment)]
+    if gone:
+        session.execute(delete(SearchDocument).where(SearchDocument.environment_id.in_(gone)))
+
+
+@event.listens_for(IndexedSession, "after_flush")
+def _after_flush(session: Session, context: Any) -> None:
+    said, whose = _noted(session)
+    for row in [*session.new, *session.dirty]:
+        if isinstance(row, Environment):
+            if _changed(row, SAID):
+                said.add(row.id)
+            elif _changed(row, WHOSE):
+                whose.add(row.id)
+        elif isinstance(row, Account) and row not in session.new and _changed(row, ("slug",)):
+            whose.update(session.scalars(select(Environment.id).where(Environment.owner_id == row.id)))
+    for row in session.deleted:
+        if isinstance(row, Environment):
+            said.discard(row.id)
+            whose.discard(row.id)
+
+
+@event.listens_for(IndexedSession, "before_commit")
+def _before_commit(session: Session) -> None:
+    session.flush()
+    said, whose = _noted(session)
+    if said or whose:
+        write(session, said, whose - said)
+    said.clear()
+    whose.clear()
+
+
+@event.listens_for(IndexedSession, "after_rollback")
+def _after_rollback(session: Session) -> None:
+    for ids in _noted(session):
+        ids.clear()
+
+
+def _noted(session: Session) -> tuple[set[str], set[str]]:
+    return session.info.setdefault("search", (set(), set()))
+
+
+def _changed(row: Base, names: Iterable[str]) -> bool:
+    state = inspect(row)
+    return any(state.attrs[name].history.has_changes() for name in names)
+
+
+def write(session: Session, said: Iterable[str], whose: Iterable[str] = ()) -> None:
+    """Write the documents of environments anew: of those that say something new (`said`), as the newest; of those that
+    only changed hands or visibility (`whose`), in their places.
+    """
+    said = list(said)
+    query = (
+        select(Environment, Account.slug, Version.readme)
+        .join(Account, Account.id == Environment.owner_id)
+        .join(Version, Version.id == Environment.latest_version_id)
+        .order_by(Environment.updated_at, Environment.id)
+    )
+    new = [document(*row) for row in session.execute(query.where(Environment.id.in_(said))).unique()]
+    if said:
+        session.execute(delete(SearchDocument).where(SearchDocument.environment_id.in_(said)))
+    if new:
+        session.execute(insert(SearchDocument), new)
+    for row in session.execute(query.where(Environment.id.in_(list(whose)))).unique().all():
+        values = document(*row)
+        session.execute(
+            update(SearchDocument).where(SearchDocument.environment_id == values["environment_id"]).values(**values)
+        )

@@ -1,0 +1,214 @@
+"""Finding environments by words and tags, within the database's own full-text index.
+
+What somebody may see, and every other filter, is part of the question to the index (the marks of `db/documents.py`), so
+that counting a hundred thousand takes milliseconds, and private environments are counted for nobody else.
+
+What is found comes in three ranks, within each the latest publication first:
+
+1. every word is a word of the name;
+2. every word begins a word of the name, the owner's name, the description or the tags;
+3. every word begins a word of these or of the README.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import TextClause, delete, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from prime_hub.db.documents import FORMAT, owner_mark, tag_mark, visibility_mark, write
+from prime_hub.db.models import Environment, Meta, SearchDocument, Version
+from prime_hub.db.session import Database
+from prime_hub.words import asked_words
+
+BATCH = 1_000
+RANKS = ("name", "short", "all")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question: words, and groups of marks; of each group a document has at least one."""
+
+    words: tuple[str, ...]
+    marks: tuple[tuple[str, ...], ...]
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether nothing can be found, since a group is empty."""
+        return any(not group for group in self.marks)
+
+    def tagged(self, tag: str) -> Asked:
+        """The same question, for what has one tag more."""
+        return Asked(self.words, (*self.marks, (tag_mark(tag),)))
+
+
+def asked(
+    search: str,
+    tags: Sequence[str] = (),
+    *,
+    sees: Sequence[str] | None = (),
+    owners: Sequence[str] | None = None,
+    visibility: str | None = None,
+) -> Asked | None:
+    """The question for what has the words of `search` and all of `tags`.
+
+    `sees`: the accounts whose private environments may be found. `owners`: only what these accounts have. None where
+    there are signs in `search` and no word among them: nothing has that.
+    """
+    words = asked_words(search)
+    if search.strip() and not words:
+        return None
+    marks = [(visibility_mark("PUBLIC"), *map(owner_mark, sees or ()))]
+    if owners is not None:
+        marks.append(tuple(map(owner_mark, owners)))
+    if visibility is not None:
+        marks.append((visibility_mark(visibility),))
+    return Asked(tuple(words), (*marks, *((tag_mark(tag),) for tag in tags)))
+
+
+async def count(session: AsyncSession, question: Asked) -> int:
+    """How many there are."""
+    if question.hopeless:
+        return 0
+    return (await session.scalar(_statement(session, "count(*)", _Rank(question, len(RANKS) - 1)))) or 0
+
+
+async def find(
+    session: AsyncSession, question: Asked, limit: int, offset: int = 0, *, ranked: bool = True, descending: bool = True
+) -> list[str]:
+    """The ids of environments, best first; or (not `ranked`) by when they were last published."""
+    found: list[str] = []
+    if question.hopeless:
+        return found
+    last = len(RANKS) - 1
+    for number in range(0 if ranked and question.words else last, last + 1):
+        rank = _Rank(question, number, apart=ranked and bool(question.words))
+        rows = await _page(session, rank, limit - len(found), offset, descending)
+        found += rows
+        if len(found) == limit or number == last:
+            break
+        if rows:
+            offset = 0
+        elif offset:
+            offset = max(0, offset - ((await session.scalar(_statement(session, "count(*)", rank))) or 0))
+    return found
+
+
+async def in_order(
+    session: AsyncSession, question: Asked, limit: int, offset: int, column: str, *, descending: bool = True
+) -> list[str]:
+    """The ids of environments by a column of their table (its name, which is put into the query as it is)."""
+    if question.hopeless:
+        return []
+    clause, values = _Rank(question, len(RANKS) - 1).condition(_on_sqlite(session))
+    join, found = "JOIN", "found."
+    if _on_sqlite(session):
+        # By itself it would look up all that is found and sort it; so it walks in order until it has enough.
+        join, found = "CROSS JOIN", "+found."
+    query = (
+        f"SELECT environments.id FROM environments {join} search_documents AS found ON environment_id = environments.id "
+        f"WHERE {found}{clause} ORDER BY environments.{column} {'DESC' if descending else 'ASC'}, environments.id "
+        "LIMIT :most OFFSET :skipped"
+    )
+    return list(await session.scalars(text(query), {**values, "most": limit, "skipped": offset}))
+
+
+def among(session: AsyncSession, question: Asked) -> TextClause:
+    """A condition for a query of environments: that they are among what is found."""
+    clause, values = _Rank(question, len(RANKS) - 1).condition(_on_sqlite(session))
+    return text(f"environments.id IN (SELECT environment_id FROM search_documents WHERE {clause})").bindparams(**values)
+
+
+async def _page(session: AsyncSession, rank: _Rank, limit: int, offset: int, descending: bool) -> list[str]:
+    clause, values = rank.condition(_on_sqlite(session))
+    order = "DESC" if descending else "ASC"
+    query = (
+        f"SELECT environment_id FROM search_documents WHERE {clause} ORDER BY id {order} LIMIT :most OFFSET :skipped"
+    )
+    if _on_sqlite(session):
+        # The index walks in this order by itself.
+        query = (
+            f"SELECT environment_id FROM (SELECT rowid AS id FROM search_words WHERE search_words MATCH :words "
+            f"ORDER BY rowid {order} LIMIT :most OFFSET :skipped) JOIN search_documents USING (id) ORDER BY id {order}"
+        )
+    return list(await session.scalars(text(query), {**values, "most": limit, "skipped": offset}))
+
+
+def _statement(session: AsyncSession, what: str, rank: _Rank) -> TextClause:
+    clause, values = rank.condition(_on_sqlite(session))
+    if _on_sqlite(session):
+        return text(f"SELECT {what} FROM search_words WHERE search_words MATCH :words").bindparams(**values)
+    return text(f"SELECT {what} FROM search_documents WHERE {clause}").bindparams(**values)
+
+
+def _on_sqlite(session: AsyncSession) -> bool:
+    return session.get_bind().dialect.name == "sqlite"
+
+
+@dataclass(frozen=True)
+class _Rank:
+    """What is found at a rank; `apart`: without what is found at the rank before."""
+
+    question: Asked
+    number: int
+    apart: bool = False
+
+    def condition(self, on_sqlite: bool) -> tuple[str, dict[str, str]]:
+        """The condition on a document, with its values. Words and marks are letters and digits only, so that nothing in
+        them is a sign to the database.
+        """
+        if on_sqlite:
+            return "id IN (SELECT rowid FROM search_words WHERE search_words MATCH :words)", {"words": self._sqlite()}
+        return self._postgres()
+
+    def _sqlite(self) -> str:
+        marks = " AND ".join("(" + " OR ".join(f'"{mark}"' for mark in group) + ")" for group in self.question.marks)
+        query = f"{{marks}} : ({marks})"
+        if self.question.words:
+            wanted = self._words_sqlite(self.number)
+            if self.apart and self.number:
+                wanted = f"({wanted}) NOT ({self._words_sqlite(self.number - 1)})"
+            query = f"({query}) AND ({wanted})"
+        return query
+
+    def _words_sqlite(self, number: int) -> str:
+        columns = ("name", "name short", "name short readme")[number]
+        end = "*" if number else ""
+        return f"{{{columns}}} : (" + " AND ".join(f'"{word}"{end}' for word in self.question.words) + ")"
+
+    def _postgres(self) -> tuple[str, dict[str, str]]:
+        values = {"wanted": self._lexemes(self.number)}
+        clause = f"{RANKS[self.number]}_words @@ CAST(:wanted AS tsquery)"
+        if self.apart and self.number:
+            values["before"] = self._lexemes(self.number - 1)
+            clause += f" AND NOT {RANKS[self.number - 1]}_words @@ CAST(:before AS tsquery)"
+        return clause, values
+
+    def _lexemes(self, number: int) -> str:
+        groups = ["(" + " | ".join(f"'={mark}'" for mark in group) + ")" for group in self.question.marks]
+        end = ":*" if number else ""
+        return " & ".join([*groups, *(f"'{word}'{end}" for word in self.question.words)])
+
+
+async def prepare(database: Database) -> None:
+    """Write the documents that are not there: all of them after an upgrade."""
+    async with database.read() as session:
+        meta = await session.get(Meta, "search")
+        missing = await _missing(session, 1)
+    if meta is None or meta.value != FORMAT:
+        async with database.write() as session:
+            await session.execute(delete(SearchDocument))
+            await session.merge(Meta(key="search", value=FORMAT))
+        missing = [""]
+    while missing:
+        async with database.write() as session:
+            missing = await _missing(session, BATCH)
+            await session.run_sync(write, missing)
+
+
+async def _missing(session: AsyncSession, limit: int) -> list[str]:
+    there = select(SearchDocument.id).where(SearchDocument.environment_id == Environment.id).exists()
+    query = select(Environment.id).join(Version, Version.id == Environment.latest_version_id).where(~there)
+    return list(await session.scalars(query.order_by(Environment.updated_at, Environment.id).limit(limit)))

@@ -1,0 +1,149 @@
+"""Search within the index: what ranks first, pages, privacy in the counts, and documents that follow every change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import HubFactory, RunningHub
+from tests.hub.pushing import push
+
+
+def look(client: httpx.Client, search: str = "", **query: Any) -> tuple[list[str], int]:
+    """The names that are found, in their order, and how many there are."""
+    answer = client.get("/environmentshub/", params={"search": search, **query})
+    assert answer.status_code == 200, answer.text
+    rows = answer.json()
+    return [f"{row['owner']['name']}/{row['name']}" for row in rows["data"]], rows["total_count"]
+
+
+@pytest.fixture(scope="module")
+def library(module_hub: RunningHub) -> RunningHub:
+    """Environments of an account `lib` and their texts."""
+    lib = module_hub.client(module_hub.add_user("lib"))
+    push(
+        lib,
+        "chess",
+        metadata={"description": "A board game", "tags": ["games", "hard"]},
+        files={"README.md": b"# Chess\n\nCastling."},
+    )
+    push(lib, "chess-puzzles", metadata={"description": "Mate in two", "tags": ["Games"]})
+    push(lib, "openings", metadata={"description": "For chessplayers", "tags": ["train"]})
+    push(
+        lib,
+        "endings",
+        metadata={"description": "Late positions"},
+        files={"README.md": b"Better at chess in 30 days.\n\nZugzwang!"},
+    )
+    push(lib, "hidden-chess", visibility="PRIVATE", metadata={"tags": ["games"]})
+    return module_hub
+
+
+def test_the_name_first_then_what_is_said_of_it_then_the_readme(library: RunningHub) -> None:
+    nobody = library.client()
+    ranked = ["lib/chess-puzzles", "lib/chess", "lib/openings", "lib/endings"]
+    assert look(nobody, "chess", owner="lib") == (ranked, 4)
+    for size in (1, 2, 3):
+        pages = [look(nobody, "chess", owner="lib", limit=size, offset=start) for start in range(0, 6, size)]
+        assert [name for names, _ in pages for name in names] == ranked
+        assert {total for _, total in pages} == {4}
+    assert look(nobody, "zugzw")[0] == look(nobody, "DAYS chess zugzwang")[0] == ["lib/endings"]
+    assert look(nobody, "lib castling")[0] == ["lib/chess"]
+    assert look(nobody, "chesspuzzle")[0] == ["lib/chess-puzzles"]
+    assert look(nobody, "chess castling zugzwang") == ([], 0)
+
+
+def test_orders_with_a_search(library: RunningHub) -> None:
+    nobody = library.client()
+    by_name = ["lib/chess", "lib/chess-puzzles", "lib/endings", "lib/openings"]
+    assert look(nobody, "chess", sort_by="name", sort_order="asc")[0] == by_name
+    assert look(nobody, "chess", sort_by="updated_at")[0] == [
+        "lib/endings",
+        "lib/openings",
+        "lib/chess-puzzles",
+        "lib/chess",
+    ]
+    assert look(nobody, "chess", sort_by="updated_at", sort_order="asc", limit=2)[0] == [
+        "lib/chess",
+        "lib/chess-puzzles",
+    ]
+    stan = library.client(library.add_user("stan"))
+    assert stan.put("/environmentshub/lib/endings/star").is_success
+    assert look(stan, "chess", sort_by="stars", limit=1)[0] == ["lib/endings"]
+    assert look(stan, "chess", starred_only=True) == (["lib/endings"], 1)
+
+
+def test_tags_and_facets(library: RunningHub) -> None:
+    nobody = library.client()
+    assert look(nobody, tags=["GAMES"], owner="lib") == (["lib/chess-puzzles", "lib/chess"], 2)
+    assert look(nobody, "board", tags=["games", "hard"]) == (["lib/chess"], 1)
+
+    def facets(client: httpx.Client, **query: Any) -> dict[str, int]:
+        groups = client.get("/environmentshub/facets", params={"owner": "lib", **query}).json()["data"]
+        assert [group["group"] for group in groups] == ["Domain", "Use case", "Difficulty", "Format"]
+        return {one["tag"]: one["count"] for group in groups for one in group["tags"]}
+
+    assert facets(nobody) == {"math": 1, "games": 2, "train": 1, "eval": 1, "hard": 1}
+    assert facets(nobody, tags=["games"]) == {"games": 2, "hard": 1}
+    assert facets(nobody, search="castling") == {"games": 1, "hard": 1}
+    assert facets(nobody, search="%") == {}
+
+
+@pytest.mark.parametrize(
+    "search", ['"', "'", "chess'", '" OR public', "NOT", "a* : {name}", "=public", "t0 & !", "\\", "\u0660", "()"]
+)
+def test_signs_are_no_question_to_the_database(library: RunningHub, search: str) -> None:
+    assert look(library.client(), search, owner="lib")[1] in (0, 1, 4)
+
+
+def test_each_change_of_who_may_see_is_in_the_next_search(hub: RunningHub) -> None:
+    owner, nobody = hub.client(hub.add_user("olga")), hub.client()
+    friend = hub.client(hub.add_user("fred"))
+    push(owner, "glider", metadata={"tags": ["web"]}, files={"README.md": b"A quokka."})
+
+    def seen(*clients: httpx.Client) -> list[int]:
+        return [look(client, "quokka")[1] for client in clients]
+
+    assert seen(nobody, friend, owner) == [1, 1, 1]
+    owner.patch("/environmentshub/olga/glider", json={"visibility": "PRIVATE"}).raise_for_status()
+    assert seen(nobody, friend, owner) == [0, 0, 1]
+    assert nobody.get("/environmentshub/facets", params={"search": "quokka"}).json()["data"][0]["tags"] == []
+    assert look(owner, "quokka", mine_only=True)[1] == 1 and look(friend, "quokka", mine_only=True)[1] == 0
+    team = owner.post("/teams", json={"slug": "gliders"}).json()["data"]
+    owner.post("/environmentshub/olga/glider/transfer", json={"to": "gliders"}).raise_for_status()
+    assert seen(nobody, friend, owner) == [0, 0, 1]
+    owner.post(f"/teams/{team['teamId']}/members", json={"user": "fred", "role": "member"}).raise_for_status()
+    assert seen(nobody, friend, owner) == [0, 1, 1]
+    assert look(friend, "gliders")[1] == 1 and look(friend, "olga")[1] == 0
+    owner.delete(f"/teams/{team['teamId']}/members/fred").raise_for_status()
+    assert seen(nobody, friend, owner) == [0, 0, 1]
+    push(owner, "glider", "0.2.0", team="gliders", files={"README.md": b"A wombat."})
+    assert look(owner, "quokka")[1] == 0 and look(owner, "wombat")[1] == 1
+    owner.put("/environmentshub/gliders/glider/@0.2.0/yank", json={}).raise_for_status()
+    assert look(owner, "quokka")[1] == 1 and look(owner, "wombat")[1] == 0
+    owner.delete("/environmentshub/gliders/glider").raise_for_status()
+    assert seen(nobody, friend, owner) == [0, 0, 0]
+
+
+def test_an_owners_new_name_is_searched_for(hub: RunningHub) -> None:
+    owner = hub.client(hub.add_user("before"))
+    push(owner, "kite")
+    owner.patch("/user/slug", json={"slug": "after"}).raise_for_status()
+    assert look(owner, "after")[0] == ["after/kite"] and look(owner, "before") == ([], 0)
+
+
+def test_a_hub_that_opens_writes_what_is_missing(start_hub: HubFactory) -> None:
+    hub = start_hub()
+    push(hub.api, "kite", files={"README.md": b"Flies."})
+    push(hub.api, "boat", files={"README.md": b"Swims."})
+    hub.stop()
+    hub.sql("DELETE FROM search_documents")
+    hub.start()
+    assert [look(hub.api, word)[1] for word in ("fly", "flies", "swims", "kite")] == [1, 1, 1, 1]
+    hub.stop()
+    hub.sql("UPDATE meta SET value = 'old' WHERE key = 'search'")
+    hub.sql("UPDATE search_documents SET readme = 'outdated'")
+    hub.start()
+    assert look(hub.api, "outdated")[1] == 0 and look(hub.api, "swims")[1] == 1
