@@ -177,6 +177,7 @@ def test_long_files_are_cut(site: RunningHub) -> None:
     files = {
         "wide.py": letters.encode(),
         "long.txt": b"line\n" * 9000,
+        **{f"many/{number}.txt": b"" for number in range(2500)},
         # What takes this highlighter longer than a file may take is shown without colours.
         "Slow.java": b"a<" * 60_000,
     }
@@ -186,6 +187,7 @@ def test_long_files_are_cut(site: RunningHub) -> None:
         assert "This is the beginning of a long file" in shown.text
         assert len(code(shown)) < 150_000
     assert code(page(site, "/files/long.txt", "large-env")).count("\n") == 5000
+    assert "The first 2000 of 2500 are listed" in page(site, "/files/many", "large-env").text
     slow = page(site, "/files/Slow.java", "large-env")
     assert code(slow) == "a<" * 60_000 and 'class="c-' not in slow.answer.text
     raw = site.client().get(f"{site.url}/dashboard/environments/{site.owner}/large-env/raw/wide.py")

@@ -23,6 +23,7 @@ router = APIRouter(include_in_schema=False)
 
 SHOWN_BYTES = 256 * 1024
 SHOWN_LINES = 5000
+SHOWN_PARTS = 2000
 COLOURING = Colouring()
 
 # By their first bytes; what a name says may be wrong.
@@ -66,7 +67,10 @@ async def _page(framed: Frame, hub: HubDep, inside: str, source: bool) -> Respon
     found = await hub.sources.look(framed.version, inside, SHOWN_BYTES)
     shared = {"crumbs": _crumbs(framed, found.path), "downloads": _downloads(framed), "owner": framed.owner}
     if not isinstance(found, File):
-        rows = [{"part": part, "href": f"{framed.href}/files/{quote(part.path)}{framed.query}"} for part in found.parts]
+        rows = [
+            {"part": part, "href": f"{framed.href}/files/{quote(part.path)}{framed.query}"}
+            for part in found.parts[:SHOWN_PARTS]
+        ]
         return framed.page("files.html", folder=found, rows=rows, **shared)
     shown = await _shown(framed, hub, found, source)
     raw = f"{framed.href}/raw/{quote(found.path)}{framed.query}"
