@@ -120,7 +120,7 @@ async def _sandbox(
         cut = len(text.encode()) >= LOG_BYTES
     except HubError as problem:
         unread = problem.detail
-    if row.status == "RUNNING":
+    if row.status == "RUNNING" and not unread:
         with suppress(HubError):  # it may have ended just now
             usage = await hub.sandbox_io.usage(me.account, sandbox_id)
     return page(
