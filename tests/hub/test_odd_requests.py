@@ -51,7 +51,7 @@ def ready(module_hub: RunningHub) -> RunningHub:
         ("POST", f"{HUB}/check", {"name": "x", "semantic_version": "1" * 62 + "-1"}, 422, "is not a version"),
         ("POST", "/api/v1/images/build", {"image_name": "x", "dockerfile_path": "d" * 2000}, 422, "dockerfile_path"),
         ("GET", "/api/v1/teams/a%00b", None, 422, NUL),
-        ("GET", f"{HUB}/?search=%00", None, 422, NUL),
+        ("GET", f"{HUB}/?owner=%00", None, 422, NUL),
         ("DELETE", f"{HUB}/OWNER/odd%00env", None, 422, NUL),
         ("GET", "/api/v1/sandbox/a%00b", None, 422, NUL),
         ("GET", "/dashboard/sign-in?next=//[", None, 200, "Sign in"),
