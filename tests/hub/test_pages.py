@@ -134,7 +134,7 @@ def test_home_lists_and_searches(site: RunningHub) -> None:
     assert "shown-env" in page.text and "hidden-env" not in page.text
     assert "hidden-env" in browse(site, "/", site.token).text
     assert "shown-env" not in browse(site, "/?q=no-such-thing").text
-    assert "Nothing here matches" in browse(site, "/?q=%3Cscript%3E").text
+    assert "Nothing here matches" in browse(site, "/?q=%3Cscrapt%3E").text
     assert "shown-env" in browse(site, "/?tag=math").text
     assert "shown-env" in browse(site, f"/?owner={site.owner}").text
     answer = site.client().get(f"{site.url}/dashboard/environments", headers={"Accept": "text/html"})
