@@ -168,8 +168,13 @@ def test_the_migrations_make_what_the_models_say(tmp_path: Path, monkeypatch: py
 
     from prime_hub.db.models import Base
 
+    def known(item: object, name: str | None, kind: str, reflected: bool, other: object) -> bool:
+        # The search's index is the database's own, in another way on each.
+        return not (reflected and "_words" in (name or ""))
+
     def compared(connection: Connection) -> list[object]:
-        return list(compare_metadata(MigrationContext.configure(connection), Base.metadata))
+        context = MigrationContext.configure(connection, opts={"include_object": known})
+        return list(compare_metadata(context, Base.metadata))
 
     async def differences() -> list[object]:
         engine = create_async_engine(databases.url(tmp_path))

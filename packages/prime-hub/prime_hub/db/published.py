@@ -25,6 +25,9 @@ class Environment(Base):
     __table_args__ = (
         Index("ux_environments_owner_name", "owner_id", "normalized_name", unique=True),
         Index("ix_environments_updated", "updated_at"),
+        Index("ix_environments_name", "normalized_name"),
+        Index("ix_environments_created", "created_at"),
+        Index("ix_environments_stars", "stars"),
     )
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
