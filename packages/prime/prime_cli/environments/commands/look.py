@@ -148,7 +148,7 @@ def usage(
     days: Annotated[int, typer.Option("--days", "-d", metavar="N", min=1, max=365, help="How many days back.")] = 30,
     output: OutputFormat = Format.table,
 ) -> None:
-    """Show how often an environment was installed and pulled, by version."""
+    """Show how often an environment was installed and pulled."""
     from prime_cli.environments.naming import named
     from prime_cli.environments.usage import show_usage
 
