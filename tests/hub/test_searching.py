@@ -98,6 +98,12 @@ def test_signs_are_no_question_to_the_database(library: RunningHub, search: str)
     assert look(library.client(), search, owner="lib")[1] in (0, 1, 4)
 
 
+@pytest.mark.parametrize("visibility", ['x") OR ("private', "public' | '=private", '"', "'", "none", "PRIVATE"])
+def test_no_filter_widens_what_is_seen(library: RunningHub, visibility: str) -> None:
+    for order in ("relevance", "name"):
+        assert look(library.client(), "chess", visibility=visibility, sort_by=order) == ([], 0)
+
+
 def test_each_change_of_who_may_see_is_in_the_next_search(hub: RunningHub) -> None:
     owner, nobody = hub.client(hub.add_user("olga")), hub.client()
     friend = hub.client(hub.add_user("fred"))

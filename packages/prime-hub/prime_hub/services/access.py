@@ -17,6 +17,7 @@ from prime_hub.errors import Forbidden, NotFound
 from prime_hub.services.names import TEAM_ID
 
 ROLES = ("member", "admin", "owner")
+VISIBILITIES = ("PUBLIC", "PRIVATE")
 PUBLISH, MANAGE, RULE = "member", "admin", "owner"
 """The least role for: publishing; managing; ruling (making admins, ending the team)."""
 

@@ -12,13 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from prime_hub.db.models import Account, Build, Environment, ImageTag, Sandbox, Version
 from prime_hub.db.session import Database
 from prime_hub.errors import Conflict, Forbidden, HubError, Invalid, NotFound
-from prime_hub.services.access import known_as, may_change, may_see, not_theirs, owner_for, role_in
+from prime_hub.services.access import VISIBILITIES, known_as, may_change, may_see, not_theirs, owner_for, role_in
 from prime_hub.services.blobs import BlobStore
 from prime_hub.services.image_access import no_image
 from prime_hub.services.images import ENDED, Images, image_for
 from prime_hub.services.names import check_image_name
 from prime_hub.services.pruning import free
-from prime_hub.services.publishing import VISIBILITIES
 from prime_hub.services.queue import LIVE
 from prime_hub.services.references import Reference, parse_reference
 from prime_hub.services.runner import Runner

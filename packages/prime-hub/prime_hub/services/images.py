@@ -16,13 +16,12 @@ from prime_hub.db.models import Account, Build, Image, ImageTag
 from prime_hub.db.session import Database
 from prime_hub.db.types import new_id, now
 from prime_hub.errors import BadRequest, Conflict, Forbidden, HubError, Invalid, NotFound
-from prime_hub.services.access import may_change, not_theirs, owner_for, role_in
+from prime_hub.services.access import VISIBILITIES, may_change, not_theirs, owner_for, role_in
 from prime_hub.services.blobs import BlobStore
 from prime_hub.services.fair import Turns
 from prime_hub.services.image_access import ImageAccess
 from prime_hub.services.jobs import Jobs
 from prime_hub.services.names import check_image_name
-from prime_hub.services.publishing import VISIBILITIES
 from prime_hub.services.references import Reference, parse_reference
 from prime_hub.services.runner import Runner
 from prime_hub.services.signals import Signals

@@ -24,7 +24,7 @@ from prime_hub.db.models import Account, Environment, EnvironmentTag, UsedNumber
 from prime_hub.db.session import Database
 from prime_hub.db.types import new_id, now
 from prime_hub.errors import BadRequest, Conflict, Invalid, NotFound
-from prime_hub.services.access import MANAGE, PUBLISH, environment_for, owner_for
+from prime_hub.services.access import MANAGE, PUBLISH, VISIBILITIES, environment_for, owner_for
 from prime_hub.services.archives import summarise
 from prime_hub.services.blob_use import sweep
 from prime_hub.services.blobs import BlobStore, content_key
@@ -32,7 +32,6 @@ from prime_hub.services.names import check_hash, check_project, check_version
 from prime_hub.services.packages import keep_metadata
 from prime_hub.settings import Settings
 
-VISIBILITIES = ("PUBLIC", "PRIVATE")
 OF_WHEEL = ("requires_dist", "python_requires")
 """What installers act upon, and so is taken from the wheel itself."""
 WHEEL_FILENAME = re.compile(

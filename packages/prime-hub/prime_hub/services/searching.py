@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from prime_hub.db.documents import FORMAT, owner_mark, tag_mark, visibility_mark, write
 from prime_hub.db.models import Environment, Meta, SearchDocument, Version
 from prime_hub.db.session import Database
+from prime_hub.services.access import VISIBILITIES
 from prime_hub.words import asked_words
 
 BATCH = 1_000
@@ -64,7 +65,9 @@ def asked(
     if owners is not None:
         marks.append(tuple(map(owner_mark, owners)))
     if visibility is not None:
-        marks.append((visibility_mark(visibility),))
+        # A word of somebody's own would be a part of the question to the database.
+        known = visibility.upper() in VISIBILITIES
+        marks.append((visibility_mark(visibility),) if known else ())
     return Asked(tuple(words), (*marks, *((tag_mark(tag),) for tag in tags)))
 
 
