@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support import databases
+from tests.support import databases, nursery
 
 if TYPE_CHECKING:
     import httpx
@@ -185,7 +185,7 @@ class RunningHub:
         self._before = before
         self._clients: list[httpx.Client] = []
         self._api: httpx.Client | None = None
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | nursery.Forked | None = None
         self.variables = databases.make(data_dir)
         """Environment variables of the Hub's own programs."""
         self.start()
@@ -270,16 +270,20 @@ class RunningHub:
         """Start the process and wait until it has written its address."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
         port = self.address["url"].rsplit(":", 1)[1] if (self.data_dir / "hub.json").exists() else "0"
-        command = [sys.executable, "-m", "prime_hub", "serve", "--data-dir", str(self.data_dir), "--port", port]
-        with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*command, *self._options],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                preexec_fn=self._before,
-                env={**os.environ, **self.variables},
-            )
+        arguments = ["serve", "--data-dir", str(self.data_dir), "--port", port, *self._options]
+        environment = {**os.environ, **self.variables}
+        if self._before is None:
+            self.process = nursery.start(arguments, environment, self.log_file)
+        else:
+            with self.log_file.open("ab") as log:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", "prime_hub", *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    preexec_fn=self._before,
+                    env=environment,
+                )
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
