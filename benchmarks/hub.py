@@ -72,12 +72,12 @@ def _run(chosen: argparse.Namespace, folder: Path) -> int:
     tell(f"Filling the database with {chosen.environments:,} environments ...")
     filled, took = asyncio.run(_filled(settings, chosen.environments))
     before = os.getloadavg()[0]
-    with _hub(settings, folder) as (url, key):
+    with _hub(settings, folder) as url:
         rows = [["what", "p50 ms", "p99 ms", "slowest ms"]]
         reached: dict[str, float] = {}
         for what, paths in _kinds(filled, chosen.requests).items():
             tell(f"{what} ...")
-            client = Client(url, key if what.endswith("signed in") else None)
+            client = Client(url, filled.key if what.endswith("signed in") else None)
             waits(client, paths[:20])
             found = waits(client, paths)
             client.close()
@@ -171,8 +171,8 @@ def _beside(url: str, peer: str, filled: Filled, chosen: argparse.Namespace) -> 
 
 
 @contextlib.contextmanager
-def _hub(settings: Settings, folder: Path) -> Generator[tuple[str, str]]:
-    """The Hub on that database; its address and its owner's key."""
+def _hub(settings: Settings, folder: Path) -> Generator[str]:
+    """The Hub on that database; its address."""
     command = [sys.executable, "-m", "prime_hub", "serve", "--data-dir", str(settings.data_dir), "--port", "0"]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PRIME_")}
     if settings.database_url:
@@ -187,7 +187,7 @@ def _hub(settings: Settings, folder: Path) -> Generator[tuple[str, str]]:
                 raise Failed(f"The Hub did not start: {log.read_text(errors='replace')[-2000:]}")
             time.sleep(0.05)
         url = json.loads((settings.data_dir / "hub.json").read_text())["url"]
-        yield url, (settings.data_dir / "owner.token").read_text().strip()
+        yield url
     finally:
         hub.terminate()
         hub.wait(60)

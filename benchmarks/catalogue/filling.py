@@ -12,10 +12,11 @@ from typing import Any
 
 from sqlalchemy import insert
 
-from prime_hub.db.models import Account, Environment, EnvironmentTag, Version, Wheel
+from prime_hub.db.models import Account, Environment, Version, Wheel
 from prime_hub.db.session import Database
 from prime_hub.db.types import new_id, now
 from prime_hub.services.catalogue import RECOMMENDED
+from prime_hub.services.tokens import Tokens
 
 OWNERS = 500
 PRIVATE = 0.1
@@ -63,12 +64,15 @@ TAGS = [tag for tags in RECOMMENDED.values() for tag in tags]
 
 @dataclass(frozen=True)
 class Filled:
-    """What is there: words from the most frequent on, public environments (owner, name), and the shop's names."""
+    """What is there: words from the most frequent on, public environments (owner, name), the shop's names, and an API
+    key of one of the owners, who has private ones as well.
+    """
 
     words: list[str]
     public: list[tuple[str, str]]
     shop: str
     projects: list[str]
+    key: str
 
 
 class _Texts:
@@ -99,7 +103,8 @@ async def fill(database: Database, many: int, shop: int) -> Filled:
     while batch := [row for row, _ in zip(rows, range(BATCH), strict=False)]:
         await _insert(database, batch)
     await _insert(database, [_row(texts, seller, name, "PUBLIC", number) for number, name in enumerate(projects)])
-    return Filled(texts.words, public, seller.slug, projects)
+    key, _ = await Tokens(database).create(owners[0], "of the benchmark")
+    return Filled(texts.words, public, seller.slug, projects, key)
 
 
 def _rows(texts: _Texts, owners: list[Account], many: int, public: list[tuple[str, str]]) -> Iterator[dict[type, Any]]:
@@ -133,7 +138,6 @@ def _row(texts: _Texts, owner: Account, name: str, visibility: str, number: int)
             "created_at": at,
             "updated_at": at,
         },
-        EnvironmentTag: [{"environment_id": environment_id, "tag": tag} for tag in tags],
         Wheel: {
             "id": wheel_id,
             "environment_id": environment_id,
@@ -168,4 +172,3 @@ async def _insert(database: Database, rows: list[dict[type, Any]]) -> None:
     async with database.write() as session:
         for model in (Environment, Wheel, Version):
             await session.execute(insert(model), [row[model] for row in rows])
-        await session.execute(insert(EnvironmentTag), [tag for row in rows for tag in row[EnvironmentTag]])

@@ -57,6 +57,9 @@ ASKED: dict[Route, list[dict[str, Any]]] = {
         {"json": {"name": "{name}", "semantic_version": "{version}", "team_slug": "{owner}"}},
         {"json": {"name": "{name}", "semantic_version": "{version}", "owner_slug": "{owner}"}},
     ],
+    ("GET", HUB + "/facets"): [
+        {"query": query} for query in ("search={name}", "owner={owner}", "tags=hidden-tag", "search={owner}")
+    ],
     ("POST", HUB + "/lookup"): [{"json": {"id": "{environment_id}"}}],
     ("POST", BY_ID + "/wheels"): [{"json": UPLOAD}],
     ("POST", BY_ID + "/versions"): [{"json": UPLOAD}],

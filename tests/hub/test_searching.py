@@ -51,7 +51,7 @@ def test_the_name_first_then_what_is_said_of_it_then_the_readme(library: Running
         assert {total for _, total in pages} == {4}
     assert look(nobody, "zugzw")[0] == look(nobody, "DAYS chess zugzwang")[0] == ["lib/endings"]
     assert look(nobody, "lib castling")[0] == ["lib/chess"]
-    assert look(nobody, "chesspuzzle")[0] == ["lib/chess-puzzles"]
+    assert look(nobody, "chesspuzzles")[0] == look(nobody, "chesspuz")[0] == ["lib/chess-puzzles"]
     assert look(nobody, "chess castling zugzwang") == ([], 0)
 
 
@@ -92,10 +92,28 @@ def test_tags_and_facets(library: RunningHub) -> None:
 
 
 @pytest.mark.parametrize(
-    "search", ['"', "'", "chess'", '" OR public', "NOT", "a* : {name}", "=public", "t0 & !", "\\", "\u0660", "()"]
+    ("search", "found"),
+    [
+        *[(signs, 0) for signs in ('"', "'", "\\", "()", "&!", "=public", "NOT", "NEAR(chess openings)", "t0 & !")],
+        *[("chess'", 4), ("chess*", 4), ('chess" OR "castling', 0), ("{name}:chess", 0), ("chess AND castling", 0)],
+        *[("chess -castling", 1), ("^chess castling", 1)],
+    ],
 )
-def test_signs_are_no_question_to_the_database(library: RunningHub, search: str) -> None:
-    assert look(library.client(), search, owner="lib")[1] in (0, 1, 4)
+def test_signs_are_no_question_to_the_database(library: RunningHub, search: str, found: int) -> None:
+    assert look(library.client(), search, owner="lib")[1] == found
+
+
+@pytest.mark.parametrize(
+    ("search", "found"), [("puzzle", 1), ("puzzl", 1), ("positions position", 1), ("gam", 2), ("c o", 0)]
+)
+def test_beginnings_and_plurals(library: RunningHub, search: str, found: int) -> None:
+    assert look(library.client(), search, owner="lib")[1] == found
+
+
+def test_the_order_of_a_list_without_a_search(library: RunningHub) -> None:
+    newest_first = look(library.client(), owner="lib")[0]
+    assert look(library.client(), owner="lib", sort_order="asc")[0] == newest_first[::-1]
+    assert look(library.client(), owner="lib", visibility="")[0] == newest_first
 
 
 @pytest.mark.parametrize("visibility", ['x") OR ("private', "public' | '=private", '"', "'", "none", "PRIVATE"])

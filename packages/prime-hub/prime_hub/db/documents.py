@@ -12,22 +12,25 @@ never leaves the index. On SQLite the table `search_words` (FTS5, by triggers) i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sqlalchemy import ForeignKey, String, Text, delete, event, insert, inspect, select, update
+from sqlalchemy import ForeignKey, String, Text, delete, event, func, insert, inspect, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy.orm import Mapped, Session, SessionTransaction, mapped_column
 
 from prime_hub.db.base import Base
 from prime_hub.db.people import Account
 from prime_hub.db.published import Environment, Version
-from prime_hub.words import name_words, words
+from prime_hub.words import CHARACTERS, name_words, words
 
-FORMAT = "1"
+FORMAT = "2"
 """Changes with how documents are made: then they are all made anew."""
 BYTES = 200_000
-"""Of one document's README words."""
+"""Of one document's words; Postgres takes a megabyte."""
+BATCH = 100
+"""How many READMEs are read at once."""
 SAID = ("name", "description", "tags", "latest_version_id", "updated_at")
 WHOSE = ("visibility", "owner_id")
 
@@ -63,24 +66,29 @@ def tag_mark(tag: str) -> str:
 
 
 def document(environment: Environment, owner: str, readme: str | None) -> dict[str, Any]:
-    """What is written down of an environment."""
+    """What is written down of an environment. `readme` needs no more than its first `CHARACTERS`."""
     short = words(environment.description) | name_words(owner)
     for tag in environment.tags:
         short |= name_words(tag)
     name = name_words(environment.name)
-    text, size = [], 0
-    for word in sorted(words(readme or "") - short - name):
-        size += len(word.encode()) + 1
-        if size > BYTES:
-            break
-        text.append(word)
     return {
         "environment_id": environment.id,
-        "name": " ".join(sorted(name)),
-        "short": " ".join(sorted(short)),
-        "readme": " ".join(text),
+        "name": _joined(name, BYTES // 4),
+        "short": _joined(short, BYTES // 4),
+        "readme": _joined(words(readme or "") - short - name, BYTES // 2),
         "marks": " ".join(_marks(environment)),
     }
+
+
+def _joined(found: set[str], most: int) -> str:
+    """The words with spaces between, as far as there is room for them."""
+    text, size = [], 0
+    for word in sorted(found):
+        size += len(word.encode()) + 1
+        if size > most:
+            break
+        text.append(word)
+    return " ".join(text)
 
 
 def _marks(environment: Environment) -> list[str]:
@@ -132,10 +140,12 @@ def _before_commit(session: Session) -> None:
     whose.clear()
 
 
-@event.listens_for(IndexedSession, "after_rollback")
-def _after_rollback(session: Session) -> None:
-    for ids in _noted(session):
-        ids.clear()
+@event.listens_for(IndexedSession, "after_soft_rollback")
+def _after_rollback(session: Session, transaction: SessionTransaction) -> None:
+    # After a savepoint the rest goes on: what was noted is written anew then, which does no harm.
+    if transaction.parent is None:
+        for ids in _noted(session):
+            ids.clear()
 
 
 def _noted(session: Session) -> tuple[set[str], set[str]]:
@@ -151,20 +161,30 @@ def write(session: Session, said: Iterable[str], whose: Iterable[str] = ()) -> N
     """Write the documents of environments anew: of those that say something new (`said`), as the newest; of those that
     only changed hands or visibility (`whose`), in their places.
     """
-    said = list(said)
+    for ids in batched(said):
+        made = _made(session, ids)
+        session.execute(delete(SearchDocument).where(SearchDocument.environment_id.in_(ids)))
+        if made:
+            session.execute(insert(SearchDocument), made)
+    for ids in batched(whose):
+        for values in _made(session, ids):
+            there = SearchDocument.environment_id == values["environment_id"]
+            session.execute(update(SearchDocument).where(there).values(**values))
+
+
+def batched(ids: Iterable[str]) -> Iterator[list[str]]:
+    """The ids in lists of at most `BATCH`."""
+    rest = iter(ids)
+    while some := list(itertools.islice(rest, BATCH)):
+        yield some
+
+
+def _made(session: Session, ids: list[str]) -> list[dict[str, Any]]:
     query = (
-        select(Environment, Account.slug, Version.readme)
+        select(Environment, Account.slug, func.substr(Version.readme, 1, CHARACTERS))
         .join(Account, Account.id == Environment.owner_id)
         .join(Version, Version.id == Environment.latest_version_id)
+        .where(Environment.id.in_(ids))
         .order_by(Environment.updated_at, Environment.id)
     )
-    new = [document(*row) for row in session.execute(query.where(Environment.id.in_(said))).unique()]
-    if said:
-        session.execute(delete(SearchDocument).where(SearchDocument.environment_id.in_(said)))
-    if new:
-        session.execute(insert(SearchDocument), new)
-    for row in session.execute(query.where(Environment.id.in_(list(whose)))).unique().all():
-        values = document(*row)
-        session.execute(
-            update(SearchDocument).where(SearchDocument.environment_id == values["environment_id"]).values(**values)
-        )
+    return [document(*row) for row in session.execute(query).unique()]

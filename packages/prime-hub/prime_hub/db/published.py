@@ -48,16 +48,6 @@ class Environment(Base):
     owner: Mapped[Account] = relationship(lazy="joined")
 
 
-class EnvironmentTag(Base):
-    """One tag of an environment's newest version, for search and facets."""
-
-    __tablename__ = "environment_tags"
-    __table_args__ = (Index("ix_environment_tags_tag", "tag"),)
-
-    environment_id: Mapped[str] = mapped_column(ForeignKey("environments.id"), primary_key=True)
-    tag: Mapped[str] = mapped_column(String(64), primary_key=True)
-
-
 class Wheel(Base):
     """An uploaded wheel, one row for each (environment, content hash, sha256): two pushes never share an upload."""
 

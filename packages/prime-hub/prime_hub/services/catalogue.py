@@ -71,7 +71,7 @@ class Catalogue:
                 return [], 0
             if wanted.starred_only:
                 return await self._starred(session, account, wanted, question)
-            sort_by = wanted.sort_by or RELEVANCE
+            sort_by = wanted.sort_by or (RELEVANCE if question.words else "updated_at")
             page = (session, question, wanted.limit, wanted.offset)
             if sort_by == RELEVANCE:
                 ids = await searching.find(*page)

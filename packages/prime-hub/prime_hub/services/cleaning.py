@@ -10,7 +10,6 @@ from prime_hub.db.models import (
     Build,
     CoreMetadata,
     Environment,
-    EnvironmentTag,
     Secret,
     SecretLink,
     Star,
@@ -73,7 +72,7 @@ def _never_published(before: datetime) -> ScalarSelect[str]:
     )
     empty = [
         select(model.environment_id).where(model.environment_id == Environment.id)
-        for model in (Version, Wheel, Secret, SecretLink, Variable, Star, EnvironmentTag)
+        for model in (Version, Wheel, Secret, SecretLink, Variable, Star)
     ]
     found = select(Environment.id).where(
         Environment.latest_version_id.is_(None),

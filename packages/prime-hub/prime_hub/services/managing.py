@@ -14,7 +14,6 @@ from sqlalchemy.orm import defer
 from prime_hub.db.models import (
     Account,
     Environment,
-    EnvironmentTag,
     Secret,
     SecretLink,
     Star,
@@ -118,7 +117,7 @@ class Managing:
             wheels = Wheel.environment_id == environment.id
             keys += (await session.scalars(select(Wheel.blob).where(wheels))).all()
             await session.execute(delete(Wheel).where(wheels))
-            for model in (EnvironmentTag, Star, SecretLink, Variable, Secret):
+            for model in (Star, SecretLink, Variable, Secret):
                 await session.execute(delete(model).where(model.environment_id == environment.id))
             await session.delete(environment)
         await sweep(self._database, self._blobs, keys)

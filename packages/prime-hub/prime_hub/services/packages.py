@@ -20,7 +20,7 @@ from sqlalchemy.orm import defer
 from prime_hub.db.models import Account, CoreMetadata, Environment, Version, Wheel
 from prime_hub.db.session import Database
 from prime_hub.errors import NotFound
-from prime_hub.services.access import called, may_see
+from prime_hub.services.access import called, may_see, role_in
 from prime_hub.services.blobs import BlobStore
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,10 @@ class Packages:
         self._blobs = blobs
 
     async def projects(self, account: Account | None, owner: str) -> list[str]:
-        """The normalised names of the owner's environments that `account` may see. Raises NotFound for no such owner."""
+        """The normalised names of the owner's environments that `account` may see.
+
+        Raises NotFound for no such owner, and, to whoever does not belong to it, for one that shows them nothing.
+        """
         query = (
             select(Environment.normalized_name)
             .join(Account, Account.id == Environment.owner_id)
@@ -56,10 +59,12 @@ class Packages:
             .order_by(Environment.normalized_name)
         )
         async with self._database.read() as session:
-            there = await session.scalar(select(Account.kind).where(called(owner)))
-            if there is None or there == "closed":
-                raise NotFound(f"There is no account '{owner}' on this Hub.")
-            return list((await session.scalars(query)).all())
+            there = await session.scalar(select(Account.id).where(called(owner), Account.kind != "closed"))
+            role = await role_in(session, account, there or "") if account is not None else None
+            names = list((await session.scalars(query)).all())
+        if there is None or not (names or role):
+            raise NotFound(f"There is no account '{owner}' on this Hub that shows you anything.")
+        return names
 
     async def files(self, account: Account | None, owner: str, project: str) -> list[PackageFile]:
         """The wheels of one environment, oldest first; none for one that is not there or that `account` may not see."""

@@ -15,12 +15,12 @@ from typing import Any
 
 from packaging.utils import InvalidWheelFilename, canonicalize_version, parse_wheel_filename
 from packaging.version import Version as Number
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from prime_core.entries import shown
-from prime_hub.db.models import Account, Environment, EnvironmentTag, UsedNumber, Version, Wheel
+from prime_hub.db.models import Account, Environment, UsedNumber, Version, Wheel
 from prime_hub.db.session import Database
 from prime_hub.db.types import new_id, now
 from prime_hub.errors import BadRequest, Conflict, Invalid, NotFound
@@ -395,8 +395,6 @@ async def point_at_newest(session: AsyncSession, environment: Environment) -> No
     details = {} if newest is None else newest.details
     environment.description = str(details.get("description") or "").replace("\0", "\ufffd")
     environment.tags = clean_tags(details.get("tags"))
-    await session.execute(delete(EnvironmentTag).where(EnvironmentTag.environment_id == environment.id))
-    session.add_all(EnvironmentTag(environment_id=environment.id, tag=tag) for tag in environment.tags)
 
 
 def used_number(environment: Environment, version: Version) -> UsedNumber:

@@ -22,9 +22,10 @@ from prime_hub.db.documents import FORMAT, owner_mark, tag_mark, visibility_mark
 from prime_hub.db.models import Environment, Meta, SearchDocument, Version
 from prime_hub.db.session import Database
 from prime_hub.services.access import VISIBILITIES
-from prime_hub.words import asked_words
+from prime_hub.words import asked_words, stem
 
-BATCH = 1_000
+AT_ONCE = 1_000
+"""How many documents are written in one transaction."""
 RANKS = ("name", "short", "all")
 
 
@@ -64,7 +65,7 @@ def asked(
     marks = [(visibility_mark("PUBLIC"), *map(owner_mark, sees or ()))]
     if owners is not None:
         marks.append(tuple(map(owner_mark, owners)))
-    if visibility is not None:
+    if visibility:
         # A word of somebody's own would be a part of the question to the database.
         known = visibility.upper() in VISIBILITIES
         marks.append((visibility_mark(visibility),) if known else ())
@@ -178,8 +179,8 @@ class _Rank:
 
     def _words_sqlite(self, number: int) -> str:
         columns = ("name", "name short", "name short readme")[number]
-        end = "*" if number else ""
-        return f"{{{columns}}} : (" + " AND ".join(f'"{word}"{end}' for word in self.question.words) + ")"
+        forms = [" OR ".join(f'"{form}"' + "*" * begins for form, begins in some) for some in self._forms(number)]
+        return f"{{{columns}}} : (" + " AND ".join(f"({form})" for form in forms) + ")"
 
     def _postgres(self) -> tuple[str, dict[str, str]]:
         values = {"wanted": self._lexemes(self.number)}
@@ -191,23 +192,38 @@ class _Rank:
 
     def _lexemes(self, number: int) -> str:
         groups = ["(" + " | ".join(f"'={mark}'" for mark in group) + ")" for group in self.question.marks]
-        end = ":*" if number else ""
-        return " & ".join([*groups, *(f"'{word}'{end}" for word in self.question.words)])
+        forms = [" | ".join(f"'{form}'" + ":*" * begins for form, begins in some) for some in self._forms(number)]
+        return " & ".join([*groups, *(f"({form})" for form in forms)])
+
+    def _forms(self, number: int) -> list[list[tuple[str, bool]]]:
+        """For each word what it may be there: itself, or how it begins; or its stem."""
+        found = []
+        for word in self.question.words:
+            # A letter alone begins nearly everything, so only the last one, which somebody may be about to go on with.
+            begins = number > 0 and (len(word) > 1 or word == self.question.words[-1])
+            found.append([(word, begins), *([(stem(word), False)] if stem(word) != word else [])])
+        return found
 
 
 async def prepare(database: Database) -> None:
-    """Write the documents that are not there: all of them after an upgrade."""
+    """Write the documents that are not there: all of them after an upgrade.
+
+    Where several Hubs share a database, those of before the upgrade have to be stopped first: what they publish has no
+    document, and what they hide keeps the one it had.
+    """
     async with database.read() as session:
-        meta = await session.get(Meta, "search")
+        known = await session.get(Meta, "search")
         missing = await _missing(session, 1)
-    if meta is None or meta.value != FORMAT:
+    if known is None or known.value != FORMAT:
         async with database.write() as session:
-            await session.execute(delete(SearchDocument))
-            await session.merge(Meta(key="search", value=FORMAT))
+            known = await session.get(Meta, "search")
+            if known is None or known.value != FORMAT:
+                await session.execute(delete(SearchDocument))
+                await session.merge(Meta(key="search", value=FORMAT))
         missing = [""]
     while missing:
         async with database.write() as session:
-            missing = await _missing(session, BATCH)
+            missing = await _missing(session, AT_ONCE)
             await session.run_sync(write, missing)
 
 

@@ -34,6 +34,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("environment_id"),
         sqlite_autoincrement=True,
     )
+    op.drop_table("environment_tags")  # tags are marks of documents now
     for index, column in SORTS.items():
         op.create_index(index, "environments", [column])
     if op.get_bind().dialect.name == "sqlite":
@@ -83,3 +84,14 @@ def downgrade() -> None:
     op.drop_table("search_documents")
     for index in SORTS:
         op.drop_index(index, "environments")
+    tags = op.create_table(
+        "environment_tags",
+        sa.Column("environment_id", sa.String(length=32), sa.ForeignKey("environments.id"), nullable=False),
+        sa.Column("tag", sa.String(length=64), nullable=False),
+        sa.PrimaryKeyConstraint("environment_id", "tag"),
+    )
+    op.create_index("ix_environment_tags_tag", "environment_tags", ["tag"])
+    environments = sa.table("environments", sa.column("id", sa.String()), sa.column("tags", sa.JSON()))
+    for one, some in op.get_bind().execute(sa.select(environments.c.id, environments.c.tags)).all():
+        for tag in dict.fromkeys(some or []):
+            op.execute(tags.insert().values(environment_id=one, tag=tag))
