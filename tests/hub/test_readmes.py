@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from prime_hub.web.readme import Place, readme_html
+from prime_hub.web.readme import Place, reachable, readme_html
 
 ALLOWED = {"href", "title", "rel", "align", "start", "id", "tabindex", "role", "aria-label", "class"}
 PLACE = Place("/here", "?version=1", frozenset({"a.py", "docs/b.md", "docs/c.png"}))
@@ -153,3 +153,16 @@ def test_links_from_a_folder() -> None:
 def test_a_long_one_is_cut() -> None:
     found = Read("word " * 100_000)
     assert len(found.html) < 300_000 and "longer than the page shows" in found.text
+
+
+def test_what_a_cleaner_leaves_within_quotes_stays_words() -> None:
+    # Some cleaners write `<` and `>` in values as they are.
+    found = reachable(
+        '<p><img src="https://example.org/?a=1&amp;b" alt="<script>alert(1)</script> &lt;b&gt;">'
+        '<a href="#x" title="<img alt=\'y\'><table>">in <img alt="<b>"></a></p>'
+    )
+    assert found == (
+        '<p><a href="https://example.org/?a=1&amp;b" rel="nofollow noopener noreferrer">'
+        "&lt;script&gt;alert(1)&lt;/script&gt; &lt;b&gt;</a>"
+        '<a href="#x" title="<img alt=\'y\'><table>">in <em>&lt;b&gt;</em></a></p>'
+    )
