@@ -39,7 +39,7 @@ class Read(HTMLParser):
             assert attributes.keys() <= ALLOWED, (tag, attributes)
             link = attributes.get("href") or "#"
             assert re.match(r"https?://|mailto:|#readme-|/here/files/|#$", link), link
-            assert attributes.get("class") in (None, "wide"), "no class of the page's own"
+            assert attributes.get("class") in (None, "scroll"), "no class of the page's own"
         ids = [attributes["id"] for _, attributes in self.elements if "id" in attributes]
         assert len(ids) == len(set(ids)) and all((one or "").startswith("readme-") for one in ids)
 
@@ -119,7 +119,7 @@ def test_a_table_of_five_thousand_rows() -> None:
 
 def test_what_is_wide_scrolls_by_itself_and_by_keyboard() -> None:
     found = Read("| a | b |\n|---|---|\n| 1 | 2 |\n\n```python\nx = 1\n```\n\n<table><tr><td>3</td></tr></table>")
-    boxes = [one for one in found.named("div") if one.get("class") == "wide"]
+    boxes = [one for one in found.named("div") if one.get("class") == "scroll"]
     assert [box["tabindex"] for box in boxes] == ["0", "0"] and [box["role"] for box in boxes] == ["region", "region"]
     assert [box["aria-label"] for box in boxes] == ["Table 1", "Table 2"]
     assert found.named("pre") == [{"tabindex": "0"}]

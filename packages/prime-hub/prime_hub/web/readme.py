@@ -225,7 +225,7 @@ def reachable(clean: str) -> str:
             return '<pre tabindex="0">'
         if name == "table":
             tables += 1
-            return f'<div class="wide" role="region" tabindex="0" aria-label="Table {tables}"><table>'
+            return f'<div class="scroll" role="region" tabindex="0" aria-label="Table {tables}"><table>'
         if name == "/table":
             return "</table></div>"
         if name in ("h1", "/h1"):  # the page has its own
