@@ -209,21 +209,24 @@ def _fields(old: Version, new: Version) -> list[FieldChange]:
 def told(version: Version) -> dict[str, list[str]]:
     """What is said of a version, each as a list of words; one that is not said is empty."""
     details = version.details
-    license_ = details.get("license")
-    if isinstance(license_, dict):
-        license_ = license_.get("text") or license_.get("file")
     urls = details.get("urls")
     said: dict[str, Any] = {
         "description": details.get("description"),
         "tags": details.get("tags"),
         "python": details.get("python_requires"),
         "dependencies": details.get("requires_dist"),
-        "license": license_,
+        "license": licence(details),
         "links": [f"{name}: {url}" for name, url in urls.items()] if isinstance(urls, dict) else None,
         "image": version.image,
         "image_digest": version.image_digest,
     }
     return {name: _words(value) for name, value in said.items()}
+
+
+def licence(details: dict[str, Any]) -> Any:
+    """What a version's details name as its licence."""
+    found = details.get("license")
+    return found.get("text") or found.get("file") if isinstance(found, dict) else found
 
 
 def _words(value: object) -> list[str]:
