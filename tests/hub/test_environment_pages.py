@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from prime_hub.web.shown import memory, size
 from tests.conftest import RunningHub
 from tests.hub.browsing import Browser
 from tests.hub.pushing import push
@@ -22,6 +23,7 @@ FILES = {
     "data/a.txt": b"x" * 300,
     "data/empty.txt": b"",
     "docs/guide.md": b"# Guide\n\n## Usage\n\nBack to [the README](../README.md), [out](../../../etc/passwd).\n",
+    "silent.md": b"<!-- x -->\n",
     "odd.txt": 'if access != "user\u202e \u2066# Check if admin\u2069 \u2066":\x1b[31m\n'.encode(),
     "nul.txt": b"a\0b",
     "latin.txt": "caf\u00e9".encode("latin-1"),
@@ -203,6 +205,30 @@ def test_markdown_is_rendered_and_its_source_can_be_seen(site: RunningHub) -> No
     source = browse(site, next(link for link in links(guide) if "source=true" in link))
     assert code(source) == FILES["docs/guide.md"].decode()
     assert f"{base}/files/docs/guide.md?version=0.1.0" in links(source)
+
+
+def test_markdown_without_words_is_a_page_too(site: RunningHub) -> None:
+    shown = page(site, "/files/silent.md")
+    assert "There is nothing to read in this file as a page" in shown.text and not shown.named("code")
+    assert "Show the source" in shown.text and "Show it as a page" not in shown.text
+    assert code(page(site, "/files/silent.md?source=true")) == "<!-- x -->\n"
+
+
+def test_sizes() -> None:
+    counts = (None, 1, 999, 1000, 999_949, 999_950, 999_950_000, 5 * 10**12)
+    assert [size(count) for count in counts] == [
+        "0 bytes",
+        "1 byte",
+        "999 bytes",
+        "1.0 kB",
+        "999.9 kB",
+        "1.0 MB",
+        "1.0 GB",
+        "5000.0 GB",
+    ]
+    # One unit for a limit and what is used of it.
+    amounts = (0, 5 << 20, 1 << 29, (1 << 30) - 1, 2 << 30, 2.5 * (1 << 30))
+    assert [memory(count) for count in amounts] == ["0 MB", "5 MB", "512 MB", "1 GB", "2 GB", "2.5 GB"]
 
 
 def test_links_of_a_readme_lead_to_its_files(site: RunningHub) -> None:

@@ -81,11 +81,15 @@ async def _page(framed: Frame, hub: HubDep, inside: str, source: bool) -> Respon
 
 @dataclass(frozen=True)
 class Shown:
-    """How a file is shown: `readme` is HTML, `lines` are; or `kind` says what it is instead. `cut`: not all of it."""
+    """How a file is shown: `readme` is HTML, `lines` are; or `kind` says what it is instead. `cut`: not all of it.
+
+    `markdown`: it can be shown as a page; `as_page`: it is.
+    """
 
     kind: str = ""
     readme: str = ""
     markdown: bool = False
+    as_page: bool = False
     lines: tuple[Any, ...] = ()
     cut: bool = False
     empty: bool = False
@@ -104,7 +108,8 @@ async def _shown(framed: Frame, hub: HubDep, file: File, source: bool) -> Shown:
     if markdown and not source:
         paths = frozenset(await hub.sources.entries(framed.version))
         place = Place(framed.href, framed.query, paths, file.path.rpartition("/")[0])
-        return Shown(readme=await READMES.html(text, place), markdown=True, cut=cut)
+        html = (await READMES.html(text, place)).strip()
+        return Shown(readme=html, markdown=True, as_page=True, cut=cut)
     text = text.replace("\r\n", "\n")
     words = await COLOURING.words(file.path.rpartition("/")[2], text, file.sha256)
     found = lines(words)
