@@ -127,6 +127,13 @@ def test_the_page(site: RunningHub) -> None:
     assert browse(site, f"{base}/moved-env/changes?from=7.7.7").answer.status_code == 404
 
 
+def test_what_a_page_shows_is_bounded(site: RunningHub) -> None:
+    push(site.api, "bells-env", files={f"{number}.txt": b"0\n" for number in range(1)})
+    push(site.api, "bells-env", "0.2.0", files={f"{number}.txt": b"a\x01" * 30_000 for number in range(1)})
+    page = browse(site, f"/dashboard/environments/{site.owner}/bells-env/changes")
+    assert "… 40000 more characters" in page.text
+
+
 def test_many_files_and_what_is_too_much(site: RunningHub) -> None:
     entangled = [b"".join(b"%d\n" % (number * step % 127) for number in range(9000)) for step in (1, 50)]
     old = {f"n/{number}.txt": b"a\n" for number in range(1200)} | {"entangled.txt": entangled[0]}

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from prime_hub.web.colouring import lines
 from prime_hub.web.shown import memory, size
 from tests.conftest import RunningHub
 from tests.hub.browsing import Browser
@@ -24,6 +25,7 @@ FILES = {
     "data/empty.txt": b"",
     "docs/guide.md": b"# Guide\n\n## Usage\n\nBack to [the README](../README.md), [out](../../../etc/passwd).\n",
     "silent.md": b"<!-- x -->\n",
+    "bells.txt": b"\x01" * 262_144,
     "odd.txt": 'if access != "user\u202e \u2066# Check if admin\u2069 \u2066":\x1b[31m\n'.encode(),
     "nul.txt": b"a\0b",
     "latin.txt": "caf\u00e9".encode("latin-1"),
@@ -130,7 +132,20 @@ def test_what_cannot_be_seen_is_named(site: RunningHub) -> None:
     shown = page(site, "/files/odd.txt")
     for sign in ("U+202E", "U+2066", "U+2069", "U+001B"):
         assert sign in shown.text
+    bells = page(site, "/files/bells.txt")
+    assert "U+0001 ×20000" in bells.text and "… 242144 more characters" in bells.text
+    assert "This is the beginning of a long file" in bells.text and len(bells.answer.text) < 10_000
     assert not set("\u202e\u2066\u2069\x1b") & set(shown.answer.text)
+
+
+def test_what_a_page_shows_is_bounded() -> None:
+    found, cut = lines([("", "a\x01\x01\x02\n"), ("number", "1\x01" * 70_000), ("", ("\n" + "<\x01" * 7_000) * 30)], 99)
+    assert cut and len(found) == 32
+    assert found[0] == 'a<span class="unseen">U+0001 ×2 U+0002</span>\n'
+    assert found[1].endswith('<span class="unseen">… 120000 more characters</span>\n')
+    assert found[31] == '<span class="unseen">… 14000 more characters</span>'
+    assert 2_000_000 < len("".join(found)) < 3_000_000
+    assert lines([("", "a\nb\n")], 2) == (["a\n", "b\n"], False) and lines([("", "a\nb")], 1) == (["a\n"], True)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +206,7 @@ def test_long_files_are_cut(site: RunningHub) -> None:
     assert code(page(site, "/files/long.txt", "large-env")).count("\n") == 5000
     assert "The first 2000 of 2500 are listed" in page(site, "/files/many", "large-env").text
     slow = page(site, "/files/Slow.java", "large-env")
-    assert code(slow) == "a<" * 60_000 and 'class="c-' not in slow.answer.text
+    assert code(slow) == "a<" * 10_000 + "… 100000 more characters" and 'class="c-' not in slow.answer.text
     raw = site.client().get(f"{site.url}/dashboard/environments/{site.owner}/large-env/raw/wide.py")
     assert raw.content == files["wide.py"]
 
