@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
+from prime_hub.db.models import Version
+from prime_hub.services.blobs import BlobStore
+from prime_hub.services.sources import AT_ONCE, Sources
 from prime_hub.web.colouring import lines
 from prime_hub.web.shown import memory, size
 from tests.conftest import RunningHub
 from tests.hub.browsing import Browser
-from tests.hub.pushing import push
+from tests.hub.pushing import make_archive, push
 from tests.hub.test_pages import Page, browse
 
 PYTHON = b'''def load_environment(seed: int = 1) -> None:
@@ -300,3 +307,66 @@ def test_bytes_that_are_gone(hub: RunningHub) -> None:
         assert answer.status_code == 404 and "missing from this Hub's storage" in answer.text
     assert hub.client().get(f"{base}/versions").status_code == 200
     assert "Traceback" not in hub.log
+
+
+class Counted(BlobStore):
+    """A store that counts how often something is read."""
+
+    reads = 0
+
+    @asynccontextmanager
+    async def local(self, key: str) -> AsyncGenerator[Path]:
+        self.reads += 1
+        async with super().local(key) as path:
+            yield path
+
+    async def version(self, number: int, files: dict[str, bytes]) -> Version:
+        """A version of these files."""
+        data = make_archive(files)
+        await self.put_bytes(f"v{number}", data, "An archive")
+        return Version(id=str(number), version=f"0.{number}.0", blob=f"v{number}", size=len(data), details={})
+
+
+async def test_an_archive_is_read_once(tmp_path: Path) -> None:
+    blobs = Counted(tmp_path)
+    sources = Sources(blobs)
+    versions = [await blobs.version(number, {f"{one}.txt": b"" for one in range(9_000)}) for number in range(3)]
+    asked = [asyncio.create_task(sources.entries(versions[0])) for _ in range(5)]
+    await asyncio.sleep(0)
+    asked[0].cancel()
+    found = await asyncio.gather(*asked, return_exceptions=True)
+    assert blobs.reads == 1 and [len(one) for one in found if isinstance(one, dict)] == [9_000] * 4
+    for version in [*versions, *versions]:
+        await sources.entries(version)
+    assert blobs.reads == 3, "the newest few are kept, however many files they hold"
+    assert await sources.counts(versions) == {"0": 9_000, "1": 9_000, "2": 9_000} and blobs.reads == 3
+
+
+async def test_counting_is_bounded_by_what_is_unpacked(tmp_path: Path) -> None:
+    blobs = Counted(tmp_path)
+    sizes = (20, 20, 40, 1)
+    versions = [await blobs.version(number, {"a": bytes(size << 20), "b": b""}) for number, size in enumerate(sizes)]
+    sources = Sources(blobs)
+    assert await sources.counts(versions) == {"0": 2} and blobs.reads == 2
+    assert await sources.counts(versions) == {"0": 2, "1": 2} and blobs.reads == 4
+    assert await sources.counts(versions) == {"0": 2, "1": 2} and blobs.reads == 5
+    assert await sources.counts(versions) == {"0": 2, "1": 2, "3": 2} and blobs.reads == 6
+    assert await sources.counts(versions) == {"0": 2, "1": 2, "3": 2} and blobs.reads == 6
+
+
+async def test_a_reader_who_leaves_while_others_read(tmp_path: Path) -> None:
+    blobs = Counted(tmp_path)
+    sources = Sources(blobs)
+    version = await blobs.version(1, {"a": b"1"})
+    _, parts = await sources.raw(version, "a")
+    for _ in range(AT_ONCE):
+        await sources._reading.acquire()
+    waiting = asyncio.create_task(anext(parts))
+    await asyncio.wait({waiting}, timeout=0.2)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    for _ in range(AT_ONCE):
+        sources._reading.release()
+    _, parts = await sources.raw(version, "a")
+    assert [part async for part in parts] == [b"1"]
