@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from prime_hub.db.models import Environment, Version
+from prime_hub.services.catalogue import Catalogue
+from prime_hub.services.comparing import Comparing
 from prime_hub.services.line_diffs import Steps, TooEntangled, difference
+from prime_hub.services.sources import Sources
 from tests.conftest import RunningHub
 from tests.hub.pushing import make_wheel, push
+from tests.hub.test_environment_pages import Counted
 from tests.hub.test_pages import browse
 
 OLD = b"".join(b"line %d\n" % number for number in range(40))
@@ -127,6 +134,13 @@ def test_the_page(site: RunningHub) -> None:
     assert browse(site, f"{base}/moved-env/changes?from=7.7.7").answer.status_code == 404
 
 
+def test_what_a_page_shows_is_bounded(site: RunningHub) -> None:
+    push(site.api, "bells-env", files={f"{number}.txt": b"0\n" for number in range(1)})
+    push(site.api, "bells-env", "0.2.0", files={f"{number}.txt": b"a\x01" * 30_000 for number in range(1)})
+    page = browse(site, f"/dashboard/environments/{site.owner}/bells-env/changes")
+    assert "… 40000 more characters" in page.text
+
+
 def test_many_files_and_what_is_too_much(site: RunningHub) -> None:
     entangled = [b"".join(b"%d\n" % (number * step % 127) for number in range(9000)) for step in (1, 50)]
     old = {f"n/{number}.txt": b"a\n" for number in range(1200)} | {"entangled.txt": entangled[0]}
@@ -154,3 +168,24 @@ def test_a_difference_is_bounded_by_its_work() -> None:
         "+a",
         "\\ No newline at end of file",
     ]
+
+
+class Listed:
+    """The versions that are compared, by their numbers."""
+
+    def __init__(self, *versions: Version) -> None:
+        self._versions = {one.version: one for one in versions}
+
+    async def version(self, environment: Environment, number: str) -> Version:
+        return self._versions[number]
+
+
+async def test_equal_comparisons_are_made_once(tmp_path: Path) -> None:
+    blobs = Counted(tmp_path)
+    old, new = await blobs.version(1, {"a": b"1\n"}), await blobs.version(2, {"a": b"2\n"})
+    comparing = Comparing(cast(Catalogue, Listed(old, new)), Sources(blobs))
+    for _ in range(2):
+        asked = (comparing.compare(Environment(), old.version, new.version) for _ in range(9))
+        found = await asyncio.gather(*asked)
+        assert [one.files[0].path for one in found] == ["a"] * 9
+        assert blobs.reads == 4, "two lists and two texts"

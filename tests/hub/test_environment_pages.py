@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
+from prime_hub.db.models import Version
+from prime_hub.services.blobs import BlobStore
+from prime_hub.services.sources import AT_ONCE, Sources
+from prime_hub.web.colouring import lines
+from prime_hub.web.shown import memory, size
 from tests.conftest import RunningHub
 from tests.hub.browsing import Browser
-from tests.hub.pushing import push
+from tests.hub.pushing import make_archive, push
 from tests.hub.test_pages import Page, browse
 
 PYTHON = b'''def load_environment(seed: int = 1) -> None:
@@ -22,6 +31,8 @@ FILES = {
     "data/a.txt": b"x" * 300,
     "data/empty.txt": b"",
     "docs/guide.md": b"# Guide\n\n## Usage\n\nBack to [the README](../README.md), [out](../../../etc/passwd).\n",
+    "silent.md": b"<!-- x -->\n",
+    "bells.txt": b"\x01" * 262_144,
     "odd.txt": 'if access != "user\u202e \u2066# Check if admin\u2069 \u2066":\x1b[31m\n'.encode(),
     "nul.txt": b"a\0b",
     "latin.txt": "caf\u00e9".encode("latin-1"),
@@ -128,7 +139,20 @@ def test_what_cannot_be_seen_is_named(site: RunningHub) -> None:
     shown = page(site, "/files/odd.txt")
     for sign in ("U+202E", "U+2066", "U+2069", "U+001B"):
         assert sign in shown.text
+    bells = page(site, "/files/bells.txt")
+    assert "U+0001 ×20000" in bells.text and "… 242144 more characters" in bells.text
+    assert "This is the beginning of a long file" in bells.text and len(bells.answer.text) < 10_000
     assert not set("\u202e\u2066\u2069\x1b") & set(shown.answer.text)
+
+
+def test_what_a_page_shows_is_bounded() -> None:
+    found, cut = lines([("", "a\x01\x01\x02\n"), ("number", "1\x01" * 70_000), ("", ("\n" + "<\x01" * 7_000) * 30)], 99)
+    assert cut and len(found) == 32
+    assert found[0] == 'a<span class="unseen">U+0001 ×2 U+0002</span>\n'
+    assert found[1].endswith('<span class="unseen">… 120000 more characters</span>\n')
+    assert found[31] == '<span class="unseen">… 14000 more characters</span>'
+    assert 2_000_000 < len("".join(found)) < 3_000_000
+    assert lines([("", "a\nb\n")], 2) == (["a\n", "b\n"], False) and lines([("", "a\nb")], 1) == (["a\n"], True)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +213,7 @@ def test_long_files_are_cut(site: RunningHub) -> None:
     assert code(page(site, "/files/long.txt", "large-env")).count("\n") == 5000
     assert "The first 2000 of 2500 are listed" in page(site, "/files/many", "large-env").text
     slow = page(site, "/files/Slow.java", "large-env")
-    assert code(slow) == "a<" * 60_000 and 'class="c-' not in slow.answer.text
+    assert code(slow) == "a<" * 10_000 + "… 100000 more characters" and 'class="c-' not in slow.answer.text
     raw = site.client().get(f"{site.url}/dashboard/environments/{site.owner}/large-env/raw/wide.py")
     assert raw.content == files["wide.py"]
 
@@ -203,6 +227,30 @@ def test_markdown_is_rendered_and_its_source_can_be_seen(site: RunningHub) -> No
     source = browse(site, next(link for link in links(guide) if "source=true" in link))
     assert code(source) == FILES["docs/guide.md"].decode()
     assert f"{base}/files/docs/guide.md?version=0.1.0" in links(source)
+
+
+def test_markdown_without_words_is_a_page_too(site: RunningHub) -> None:
+    shown = page(site, "/files/silent.md")
+    assert "There is nothing to read in this file as a page" in shown.text and not shown.named("code")
+    assert "Show the source" in shown.text and "Show it as a page" not in shown.text
+    assert code(page(site, "/files/silent.md?source=true")) == "<!-- x -->\n"
+
+
+def test_sizes() -> None:
+    counts = (None, 1, 999, 1000, 999_949, 999_950, 999_950_000, 5 * 10**12)
+    assert [size(count) for count in counts] == [
+        "0 bytes",
+        "1 byte",
+        "999 bytes",
+        "1.0 kB",
+        "999.9 kB",
+        "1.0 MB",
+        "1.0 GB",
+        "5000.0 GB",
+    ]
+    # One unit for a limit and what is used of it.
+    amounts = (0, 5 << 20, 1 << 29, (1 << 30) - 1, 2 << 30, 2.5 * (1 << 30))
+    assert [memory(count) for count in amounts] == ["0 MB", "5 MB", "512 MB", "1 GB", "2 GB", "2.5 GB"]
 
 
 def test_links_of_a_readme_lead_to_its_files(site: RunningHub) -> None:
@@ -259,3 +307,66 @@ def test_bytes_that_are_gone(hub: RunningHub) -> None:
         assert answer.status_code == 404 and "missing from this Hub's storage" in answer.text
     assert hub.client().get(f"{base}/versions").status_code == 200
     assert "Traceback" not in hub.log
+
+
+class Counted(BlobStore):
+    """A store that counts how often something is read."""
+
+    reads = 0
+
+    @asynccontextmanager
+    async def local(self, key: str) -> AsyncGenerator[Path]:
+        self.reads += 1
+        async with super().local(key) as path:
+            yield path
+
+    async def version(self, number: int, files: dict[str, bytes]) -> Version:
+        """A version of these files."""
+        data = make_archive(files)
+        await self.put_bytes(f"v{number}", data, "An archive")
+        return Version(id=str(number), version=f"0.{number}.0", blob=f"v{number}", size=len(data), details={})
+
+
+async def test_an_archive_is_read_once(tmp_path: Path) -> None:
+    blobs = Counted(tmp_path)
+    sources = Sources(blobs)
+    versions = [await blobs.version(number, {f"{one}.txt": b"" for one in range(9_000)}) for number in range(3)]
+    asked = [asyncio.create_task(sources.entries(versions[0])) for _ in range(5)]
+    await asyncio.sleep(0)
+    asked[0].cancel()
+    found = await asyncio.gather(*asked, return_exceptions=True)
+    assert blobs.reads == 1 and [len(one) for one in found if isinstance(one, dict)] == [9_000] * 4
+    for version in [*versions, *versions]:
+        await sources.entries(version)
+    assert blobs.reads == 3, "the newest few are kept, however many files they hold"
+    assert await sources.counts(versions) == {"0": 9_000, "1": 9_000, "2": 9_000} and blobs.reads == 3
+
+
+async def test_counting_is_bounded_by_what_is_unpacked(tmp_path: Path) -> None:
+    blobs = Counted(tmp_path)
+    sizes = (20, 20, 40, 1)
+    versions = [await blobs.version(number, {"a": bytes(size << 20), "b": b""}) for number, size in enumerate(sizes)]
+    sources = Sources(blobs)
+    assert await sources.counts(versions) == {"0": 2} and blobs.reads == 2
+    assert await sources.counts(versions) == {"0": 2, "1": 2} and blobs.reads == 4
+    assert await sources.counts(versions) == {"0": 2, "1": 2} and blobs.reads == 5
+    assert await sources.counts(versions) == {"0": 2, "1": 2, "3": 2} and blobs.reads == 6
+    assert await sources.counts(versions) == {"0": 2, "1": 2, "3": 2} and blobs.reads == 6
+
+
+async def test_a_reader_who_leaves_while_others_read(tmp_path: Path) -> None:
+    blobs = Counted(tmp_path)
+    sources = Sources(blobs)
+    version = await blobs.version(1, {"a": b"1"})
+    _, parts = await sources.raw(version, "a")
+    for _ in range(AT_ONCE):
+        await sources._reading.acquire()
+    waiting = asyncio.create_task(anext(parts))
+    await asyncio.wait({waiting}, timeout=0.2)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    for _ in range(AT_ONCE):
+        sources._reading.release()
+    _, parts = await sources.raw(version, "a")
+    assert [part async for part in parts] == [b"1"]

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from prime_hub.web.readme import Place, readme_html
+from prime_hub.web.readme import Place, reachable, readme_html
 
 ALLOWED = {"href", "title", "rel", "align", "start", "id", "tabindex", "role", "aria-label", "class"}
 PLACE = Place("/here", "?version=1", frozenset({"a.py", "docs/b.md", "docs/c.png"}))
@@ -39,7 +39,7 @@ class Read(HTMLParser):
             assert attributes.keys() <= ALLOWED, (tag, attributes)
             link = attributes.get("href") or "#"
             assert re.match(r"https?://|mailto:|#readme-|/here/files/|#$", link), link
-            assert attributes.get("class") in (None, "wide"), "no class of the page's own"
+            assert attributes.get("class") in (None, "scroll"), "no class of the page's own"
         ids = [attributes["id"] for _, attributes in self.elements if "id" in attributes]
         assert len(ids) == len(set(ids)) and all((one or "").startswith("readme-") for one in ids)
 
@@ -119,7 +119,7 @@ def test_a_table_of_five_thousand_rows() -> None:
 
 def test_what_is_wide_scrolls_by_itself_and_by_keyboard() -> None:
     found = Read("| a | b |\n|---|---|\n| 1 | 2 |\n\n```python\nx = 1\n```\n\n<table><tr><td>3</td></tr></table>")
-    boxes = [one for one in found.named("div") if one.get("class") == "wide"]
+    boxes = [one for one in found.named("div") if one.get("class") == "scroll"]
     assert [box["tabindex"] for box in boxes] == ["0", "0"] and [box["role"] for box in boxes] == ["region", "region"]
     assert [box["aria-label"] for box in boxes] == ["Table 1", "Table 2"]
     assert found.named("pre") == [{"tabindex": "0"}]
@@ -153,3 +153,16 @@ def test_links_from_a_folder() -> None:
 def test_a_long_one_is_cut() -> None:
     found = Read("word " * 100_000)
     assert len(found.html) < 300_000 and "longer than the page shows" in found.text
+
+
+def test_what_a_cleaner_leaves_within_quotes_stays_words() -> None:
+    # Some cleaners write `<` and `>` in values as they are.
+    found = reachable(
+        '<p><img src="https://example.org/?a=1&amp;b" alt="<script>alert(1)</script> &lt;b&gt;">'
+        '<a href="#x" title="<img alt=\'y\'><table>">in <img alt="<b>"></a></p>'
+    )
+    assert found == (
+        '<p><a href="https://example.org/?a=1&amp;b" rel="nofollow noopener noreferrer">'
+        "&lt;script&gt;alert(1)&lt;/script&gt; &lt;b&gt;</a>"
+        '<a href="#x" title="<img alt=\'y\'><table>">in <em>&lt;b&gt;</em></a></p>'
+    )

@@ -14,6 +14,7 @@ from prime_hub.services.blobs import storage_full
 
 README_BYTES = 1024 * 1024
 CHUNK_BYTES = 256 * 1024
+TAR_BLOCK = 512
 MANIFEST = "proj/.build.json"
 
 
@@ -78,6 +79,22 @@ def entries(path: Path) -> dict[str, Entry]:
                 digest.update(chunk)
             found.setdefault(name, Entry(name, size, digest.digest()))
     return dict(sorted(found.items()))
+
+
+def count(path: Path, most: int) -> tuple[int | None, int]:
+    """How many files an archive holds, and the bytes that were unpacked to know; None where that would be over `most`.
+
+    Raises NotFound where it cannot be read.
+    """
+    names: set[str] = set()
+    taken = 0
+    with _files(path) as files:
+        for name, size, _ in files:
+            taken += TAR_BLOCK + size
+            if taken > most:
+                return None, most
+            names.add(name)
+    return len(names), taken
 
 
 def contents(path: Path, wanted: Mapping[str, int]) -> dict[str, bytes]:

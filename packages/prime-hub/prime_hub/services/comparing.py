@@ -14,6 +14,7 @@ from prime_hub.db.models import Environment, Version
 from prime_hub.errors import NotFound
 from prime_hub.services.archives import Entry
 from prime_hub.services.catalogue import Catalogue
+from prime_hub.services.kept import Kept
 from prime_hub.services.line_diffs import Difference, Steps, TooEntangled, difference
 from prime_hub.services.sources import Sources
 
@@ -29,6 +30,10 @@ MOST_STEPS = 4_000_000
 """Work of one comparison: about a second of one processor."""
 MOST_WORDS, MOST_CHARACTERS = 200, 500
 """Of what is said of a version: items of a list, and the length of each."""
+
+AT_ONCE = 2
+KEPT_CHARACTERS = 4_000_000
+"""Of comparisons that are kept for the next who asks."""
 
 BINARY = "binary"
 TOO_LARGE = "too_large"
@@ -70,6 +75,10 @@ class Comparison:
     left_out: int
 
 
+_Files = tuple[list[FileChange], dict[str, int], int]
+"""What changed in the files: as in `Comparison`."""
+
+
 @dataclass
 class _Room:
     """What is left to be told."""
@@ -84,6 +93,8 @@ class Comparing:
     def __init__(self, catalogue: Catalogue, sources: Sources) -> None:
         self._catalogue = catalogue
         self._sources = sources
+        self._at_work = asyncio.Semaphore(AT_ONCE)
+        self._kept: Kept[_Files] = Kept(KEPT_CHARACTERS, 1, _weight)
 
     async def compare(self, environment: Environment, before: str, after: str) -> Comparison:
         """What changed from one version to another.
@@ -102,22 +113,33 @@ class Comparing:
                 )
             before = known[new.id].version
         old = await self._catalogue.version(environment, before)
+        files, counts, left_out = await self._kept.get((old.blob, new.blob), lambda: self._files(old, new))
+        return Comparison(old, new, _fields(old, new), files, counts, left_out)
+
+    async def _files(self, old: Version, new: Version) -> _Files:
         old_files, new_files = await self._sources.entries(old), await self._sources.entries(new)
         changes = list(_changes(old_files, new_files))
         counts = {status: sum(one.status == status for one in changes) for status in ("added", "removed", "changed")}
         # What differs within is told before what is only there or not.
         named = sorted(changes, key=lambda one: one.status != "changed")[:MOST_FILES]
         wanted = _wanted(named)
-        texts = [await self._sources.contents(version, wanted) for version in (old, new)]
-        files = await asyncio.to_thread(_compared, named, set(wanted), texts[0], texts[1])
+        async with self._at_work:
+            texts = [await self._sources.contents(version, wanted) for version in (old, new)]
+            files = await asyncio.to_thread(_compared, named, set(wanted), texts[0], texts[1])
         files.sort(key=lambda one: one.path)
-        return Comparison(old, new, _fields(old, new), files, counts, len(changes) - len(files))
+        return files, counts, len(changes) - len(files)
 
 
 def predecessors(versions: list[Version]) -> dict[str, Version]:
     """The version whose number is next below, by the ids of those that have one."""
     ordered = sorted(versions, key=lambda one: Number(one.version))
     return {after.id: before for before, after in pairwise(ordered)}
+
+
+def _weight(found: _Files) -> int:
+    """About how many characters a comparison takes."""
+    lines = (line for one in found[0] if one.lines for hunk in one.lines.hunks for line in hunk.lines)
+    return 1000 + sum(200 + len(one.path) for one in found[0]) + sum(100 + len(line.text) for line in lines)
 
 
 def _changes(old: dict[str, Entry], new: dict[str, Entry]) -> Iterator[FileChange]:
@@ -209,21 +231,24 @@ def _fields(old: Version, new: Version) -> list[FieldChange]:
 def told(version: Version) -> dict[str, list[str]]:
     """What is said of a version, each as a list of words; one that is not said is empty."""
     details = version.details
-    license_ = details.get("license")
-    if isinstance(license_, dict):
-        license_ = license_.get("text") or license_.get("file")
     urls = details.get("urls")
     said: dict[str, Any] = {
         "description": details.get("description"),
         "tags": details.get("tags"),
         "python": details.get("python_requires"),
         "dependencies": details.get("requires_dist"),
-        "license": license_,
+        "license": licence(details),
         "links": [f"{name}: {url}" for name, url in urls.items()] if isinstance(urls, dict) else None,
         "image": version.image,
         "image_digest": version.image_digest,
     }
     return {name: _words(value) for name, value in said.items()}
+
+
+def licence(details: dict[str, Any]) -> Any:
+    """What a version's details name as its licence."""
+    found = details.get("license")
+    return found.get("text") or found.get("file") if isinstance(found, dict) else found
 
 
 def _words(value: object) -> list[str]:

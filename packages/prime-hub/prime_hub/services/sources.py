@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from prime_hub.db.models import Version
 from prime_hub.errors import NotFound
-from prime_hub.services.archives import CHUNK_BYTES, Entry, contents, entries, no_path, one_file
+from prime_hub.services.archives import CHUNK_BYTES, Entry, contents, count, entries, no_path, one_file
 from prime_hub.services.blobs import BlobStore
+from prime_hub.services.kept import Kept
 
 Result = TypeVar("Result")
 
 AT_ONCE = 3
 """How many archives are read at the same time; each takes a processor while it is."""
-KEPT_ENTRIES = 20_000
-COUNTED_BYTES = 2 * 1024 * 1024
+KEPT_ENTRIES, KEPT_ARCHIVES = 20_000, 3
+"""Entries of archives that are kept, and how many archives' whatever their number."""
+KEPT_COUNTS = 10_000
+COUNTED_BYTES = 32 * 1024 * 1024
+"""Unpacked bytes that are read for the numbers of files on one page."""
 
 
 @dataclass(frozen=True)
@@ -67,34 +71,49 @@ class Sources:
 
     def __init__(self, blobs: BlobStore) -> None:
         self._blobs = blobs
-        self._kept: OrderedDict[str, dict[str, Entry]] = OrderedDict()
+        self._kept: Kept[dict[str, Entry]] = Kept(KEPT_ENTRIES, KEPT_ARCHIVES, len)
+        self._counting: Kept[int] = Kept(0, 0, lambda taken: 1)
+        self._counts: OrderedDict[str, int | None] = OrderedDict()
         self._reading = asyncio.Semaphore(AT_ONCE)
 
     async def entries(self, version: Version) -> dict[str, Entry]:
         """Every file of the version by its path. Raises NotFound when the bytes are gone."""
-        key = version.blob or ""
-        found = self._kept.get(key)
-        if found is not None:
-            self._kept.move_to_end(key)
-            return found
+        return await self._kept.get(version.blob or "", lambda: self._entries(version))
+
+    async def _entries(self, version: Version) -> dict[str, Entry]:
         found = await self._read(version, entries)
-        self._keep(key, found)
+        self._counted(version, len(found))
         return found
 
     async def counts(self, versions: Iterable[Version]) -> dict[str, int]:
         """How many files versions hold, by their ids; for those that are known already, and more as far as the
-        sizes of their archives allow.
+        bytes that their archives unpack to allow.
         """
         left = COUNTED_BYTES
         found: dict[str, int] = {}
         for version in versions:
-            if (version.blob or "") not in self._kept:
-                if version.size > left:
-                    continue
-                left -= version.size
-            with suppress(NotFound):
-                found[version.id] = len(await self.entries(version))
+            key = version.blob or ""
+            if key not in self._counts and 0 < version.size <= left:
+                left -= await self._counting.get(key, functools.partial(self._count, version, left))
+            count = self._counts.get(key)
+            if count is not None:
+                found[version.id] = count
         return found
+
+    async def _count(self, version: Version, most: int) -> int:
+        """Count a version's files, and tell how many bytes that took. What is gone or is too much has no number."""
+        try:
+            number, taken = await self._read(version, lambda path: count(path, most))
+        except NotFound:
+            return 0
+        if number is not None or most == COUNTED_BYTES:
+            self._counted(version, number)
+        return taken
+
+    def _counted(self, version: Version, number: int | None) -> None:
+        self._counts[version.blob or ""] = number
+        while len(self._counts) > KEPT_COUNTS:
+            self._counts.popitem(last=False)
 
     async def look(self, version: Version, inside: str, most: int) -> File | Folder:
         """A file, at most so many bytes of it, or a folder; "" is the folder of all. Raises NotFound."""
@@ -143,9 +162,12 @@ class Sources:
     async def _parts(self, version: Version, inside: str) -> AsyncGenerator[bytes]:
         async with self._blobs.local(version.blob or "") as path:
             opened = one_file(path, inside)
+            await self._reading.acquire()
             try:
-                async with self._reading:
+                try:
                     content = await _finished(opened.__enter__)
+                finally:
+                    self._reading.release()
                 while chunk := await _finished(lambda: content.read(CHUNK_BYTES)):
                     yield chunk
             finally:
@@ -157,11 +179,6 @@ class Sources:
                 return await asyncio.to_thread(read, path)
         except FileNotFoundError:
             raise NotFound("The bytes of this version are missing from this Hub's storage.") from None
-
-    def _keep(self, key: str, found: dict[str, Entry]) -> None:
-        self._kept[key] = found
-        while sum(len(one) for one in self._kept.values()) > KEPT_ENTRIES:
-            self._kept.popitem(last=False)
 
 
 async def _finished(call: Callable[[], Result]) -> Result:

@@ -9,6 +9,7 @@ import re
 import sys
 from collections import OrderedDict
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,9 +25,13 @@ WAIT_SECONDS = 20
 """For a processor that is busy with something else."""
 AT_ONCE = 2
 KEPT, KEPT_PIECES = 32, 200_000
+LINE_CHARACTERS = 20_000
+"""Of a line; how many more there are is told."""
+PAGE_CHARACTERS = 2 * 1024 * 1024
+"""Of HTML; what comes after that is only counted."""
 
 # Control characters, and those that turn the direction of text, so that it reads as something else than it is.
-_UNSEEN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+_UNSEEN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
 
 Words = list[tuple[str, str]]
 
@@ -53,6 +58,11 @@ class Colouring:
         while len(self._kept) > KEPT or sum(len(one) for one in self._kept.values()) > KEPT_PIECES:
             self._kept.popitem(last=False)
         return found
+
+    async def html(self, words: Words, most: int) -> tuple[list[Markup], bool]:
+        """`lines` of them."""
+        async with self._at_work:
+            return await asyncio.to_thread(lines, words, most)
 
 
 async def _words(name: str, text: str) -> Words | None:
@@ -88,27 +98,49 @@ async def _words(name: str, text: str) -> Words | None:
     return words if "".join(piece for _, piece in words) == text else None
 
 
-def lines(words: Words) -> list[Markup]:
-    """The text line by line, each with the newline that ends it, as HTML."""
-    from markupsafe import Markup
+class Room:
+    """What one page has room for: the lines that it shows as HTML. `cut`: something was left out."""
 
+    def __init__(self) -> None:
+        self.cut = False
+        self._left = PAGE_CHARACTERS
+
+    def line(self, pieces: Words, end: str = "") -> Markup:
+        """A line's pieces and its end as HTML, and how much of it is not shown."""
+        from markupsafe import Markup
+
+        done: list[str] = []
+        room, missing = LINE_CHARACTERS, 0
+        for kind, text in pieces:
+            shown = text[:room] if self._left > 0 else ""
+            room -= len(shown)
+            missing += len(text) - len(shown)
+            done.append(_piece(kind, shown))
+            self._left -= len(done[-1])
+        if missing:
+            self.cut = True
+            done.append(f'<span class="unseen">… {missing} more character{"" if missing == 1 else "s"}</span>')
+        return Markup("".join([*done, end]))
+
+
+def lines(words: Words, most: int) -> tuple[list[Markup], bool]:
+    """The text line by line, each with the newline that ends it, as HTML; and whether that is not all of it."""
+    room = Room()
     done: list[Markup] = []
-    line: list[str] = []
+    line: Words = []
     for kind, text in words:
         first, *others = text.split("\n")
-        line.append(_piece(kind, first))
+        line.append((kind, first))
         for piece in others:
-            done.append(Markup("".join([*line, "\n"])))
-            line = [_piece(kind, piece)]
-    last = "".join(line)
-    return [*done, Markup(last)] if last else done
-
-
-def line(text: str) -> Markup:
-    """One plain line as HTML."""
-    from markupsafe import Markup
-
-    return Markup(_piece("", text))
+            if len(done) == most:
+                return done, True
+            done.append(room.line(line, "\n"))
+            line = [(kind, piece)]
+    if any(piece for _, piece in line):
+        if len(done) == most:
+            return done, True
+        done.append(room.line(line))
+    return done, room.cut
 
 
 def _piece(kind: str, text: str) -> str:
@@ -117,4 +149,8 @@ def _piece(kind: str, text: str) -> str:
 
 
 def _seen(found: re.Match[str]) -> str:
-    return f'<span class="unseen">U+{ord(found[0]):04X}</span>'
+    names = []
+    for sign, same in groupby(found[0]):
+        count = sum(1 for _ in same)
+        names.append(f"U+{ord(sign):04X}" + (f" ×{count}" if count > 1 else ""))
+    return f'<span class="unseen">{" ".join(names)}</span>'

@@ -9,6 +9,7 @@ from prime_hub.api.deps import API, HubDep, base_url
 from prime_hub.db.models import Version
 from prime_hub.errors import NotFound
 from prime_hub.hub import Hub
+from prime_hub.services.comparing import licence
 from prime_hub.web.environment_frame import PATH, README, Frame, Wanted, frame
 from prime_hub.web.readme import Place, Readmes
 from prime_hub.web.render import is_web_address
@@ -79,11 +80,8 @@ def _urls(given: object) -> list[tuple[str, str]]:
 
 def _facts(version: Version) -> list[tuple[str, str]]:
     details = version.details
-    license_ = details.get("license")
-    if isinstance(license_, dict):
-        license_ = license_.get("text") or license_.get("file")
     facts = [
-        ("License", license_),
+        ("License", licence(details)),
         ("Python", details.get("python_requires")),
         ("Image", version.image),
         ("Image digest", version.image_digest and version.image_digest[:19] + "…"),

@@ -13,7 +13,7 @@ from prime_hub.api.deps import API, HubDep
 from prime_hub.services.comparing import as_text
 from prime_hub.services.sources import File
 from prime_hub.streaming import Stream
-from prime_hub.web.colouring import Colouring, lines
+from prime_hub.web.colouring import Colouring
 from prime_hub.web.environment_frame import FILES, PATH, Frame, Wanted, frame
 from prime_hub.web.environment_page import READMES
 from prime_hub.web.readme import Place, is_markdown
@@ -81,11 +81,15 @@ async def _page(framed: Frame, hub: HubDep, inside: str, source: bool) -> Respon
 
 @dataclass(frozen=True)
 class Shown:
-    """How a file is shown: `readme` is HTML, `lines` are; or `kind` says what it is instead. `cut`: not all of it."""
+    """How a file is shown: `readme` is HTML, `lines` are; or `kind` says what it is instead. `cut`: not all of it.
+
+    `markdown`: it can be shown as a page; `as_page`: it is.
+    """
 
     kind: str = ""
     readme: str = ""
     markdown: bool = False
+    as_page: bool = False
     lines: tuple[Any, ...] = ()
     cut: bool = False
     empty: bool = False
@@ -104,11 +108,12 @@ async def _shown(framed: Frame, hub: HubDep, file: File, source: bool) -> Shown:
     if markdown and not source:
         paths = frozenset(await hub.sources.entries(framed.version))
         place = Place(framed.href, framed.query, paths, file.path.rpartition("/")[0])
-        return Shown(readme=await READMES.html(text, place), markdown=True, cut=cut)
+        html = (await READMES.html(text, place)).strip()
+        return Shown(readme=html, markdown=True, as_page=True, cut=cut)
     text = text.replace("\r\n", "\n")
     words = await COLOURING.words(file.path.rpartition("/")[2], text, file.sha256)
-    found = lines(words)
-    return Shown(lines=tuple(found[:SHOWN_LINES]), markdown=markdown, cut=cut or len(found) > SHOWN_LINES)
+    found, left_out = await COLOURING.html(words, SHOWN_LINES)
+    return Shown(lines=tuple(found), markdown=markdown, cut=cut or left_out)
 
 
 def _text(data: bytes, cut: bool) -> str | None:

@@ -56,7 +56,7 @@ MOST_OPENED_AGAIN = 300_000
 
 # As the cleaner writes them.
 _VALUES = r'(?: [a-z]+="[^"]*")*'
-_SHOWN = re.compile(rf"<a{_VALUES}>|</a>|<img({_VALUES})>|<pre>|</?table>|</?h1>")
+_TAG = re.compile(rf"<(/?[a-z][a-z0-9]*)({_VALUES}) ?/?>")
 _VALUE = re.compile(r'([a-z]+)="([^"]*)"')
 
 
@@ -177,7 +177,7 @@ def readme_html(text: str, place: Place = NOWHERE) -> str:
     )
     if len(text) > README_CHARACTERS:
         clean += "<p><em>This text is longer than the page shows; pull the environment to read the rest.</em></p>"
-    return _reachable(clean)
+    return reachable(clean)
 
 
 def _tokens(text: str) -> tuple[list[Token], dict[str, Any]]:
@@ -213,33 +213,35 @@ def _name(heading: Token, inline: Token, ids: dict[str, int]) -> None:
     heading.attrSet("id", name)
 
 
-def _reachable(clean: str) -> str:
+def reachable(clean: str) -> str:
     """Pictures as links to them, and everything that may be wider than a phone in a box that scrolls, also by keyboard."""
     inside = False
     tables = 0
 
     def changed(found: re.Match[str]) -> str:
         nonlocal inside, tables
-        tag = found[0]
-        if tag == "<pre>":
+        name = found[1]
+        if name == "pre":
             return '<pre tabindex="0">'
-        if tag == "<table>":
+        if name == "table":
             tables += 1
-            return f'<div class="wide" role="region" tabindex="0" aria-label="Table {tables}"><table>'
-        if tag == "</table>":
+            return f'<div class="scroll" role="region" tabindex="0" aria-label="Table {tables}"><table>'
+        if name == "/table":
             return "</table></div>"
-        if tag.endswith("h1>"):  # the page has its own
-            return tag.replace("h1", "h2")
-        if not tag.startswith("<img"):
-            inside = tag != "</a>"
-            return tag
-        return _picture(dict(_VALUE.findall(found[1])), inside)
+        if name in ("h1", "/h1"):  # the page has its own
+            return f"<{name.replace('1', '2')}>"
+        if name == "img":
+            return _picture(dict(_VALUE.findall(found[2])), inside)
+        if name in ("a", "/a"):
+            inside = name == "a"
+        return found[0]
 
-    return _SHOWN.sub(changed, clean)
+    return _TAG.sub(changed, clean)
 
 
 def _picture(values: dict[str, str], inside: bool) -> str:
-    # A picture from elsewhere would tell its host who reads this page. The values are escaped already.
+    # A picture from elsewhere would tell its host who reads this page. Within quotes a cleaner may leave `<` as it is.
+    values = {name: html.escape(html.unescape(value)) for name, value in values.items()}
     source = values.get("src", "")
     label = values.get("alt") or posixpath.basename(source.partition("?")[0]) or "picture"
     if inside or not source:

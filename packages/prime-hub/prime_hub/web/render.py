@@ -14,6 +14,7 @@ from fastapi.responses import HTMLResponse
 
 from prime_hub import __version__
 from prime_hub.db.types import now
+from prime_hub.web.shown import size
 
 if TYPE_CHECKING:  # loaded with the first page, not with the Hub
     import jinja2
@@ -40,7 +41,7 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["ago"] = ago
-    environment.filters["bytes"] = in_bytes
+    environment.filters["bytes"] = size
     return environment
 
 
@@ -67,21 +68,11 @@ def error_page(request: Request, status: int, sentence: str) -> HTMLResponse:
 def ago(moment: datetime) -> str:
     """`3 days ago`."""
     seconds = max(0, int((now() - moment).total_seconds()))
-    for name, size in (("year", 31557600), ("month", 2629800), ("day", 86400), ("hour", 3600), ("minute", 60)):
-        if seconds >= size:
-            count = seconds // size
+    for name, length in (("year", 31557600), ("month", 2629800), ("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            count = seconds // length
             return f"{count} {name}{'s' if count > 1 else ''} ago"
     return "just now"
-
-
-def in_bytes(size: int) -> str:
-    """`12.3 kB`."""
-    if size < 1000:
-        return f"{size} byte{'' if size == 1 else 's'}"
-    for unit, of in (("kB", 1000), ("MB", 1000**2)):
-        if size < 999.95 * of:
-            return f"{size / of:.1f} {unit}"
-    return f"{size / 1000**3:.1f} GB"
 
 
 def is_web_address(url: str) -> bool:

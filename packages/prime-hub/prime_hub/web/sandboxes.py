@@ -20,7 +20,7 @@ from prime_hub.services.starting import LOG_BYTES
 from prime_hub.web.forms import FormDep
 from prime_hub.web.images import image_href
 from prime_hub.web.render import page
-from prime_hub.web.shown import end_of_log, gibibytes, size, span, until
+from prime_hub.web.shown import end_of_log, memory, span, until
 from prime_hub.web.visitors import SignedIn, SignedInDep
 from prime_hub.web.whose import PER_PAGE, makers, may_change, whose
 
@@ -162,8 +162,8 @@ def _facts(row: Sandbox, usage: dict[str, Any] | None) -> list[tuple[str, str]]:
     limits, egress = asked.get("limits") or {}, asked.get("egress") or {}
     allowed = [
         f"{limits['cpus']:g} processors" if limits.get("cpus") else "",
-        f"{gibibytes(limits['memory_bytes'])} memory" if limits.get("memory_bytes") else "",
-        f"{gibibytes(limits['disk_bytes'])} disk" if limits.get("disk_bytes") else "",
+        f"{memory(limits['memory_bytes'])} memory" if limits.get("memory_bytes") else "",
+        f"{memory(limits['disk_bytes'])} disk" if limits.get("disk_bytes") else "",
     ]
     allow, deny = egress.get("allow"), egress.get("deny")
     network = "nowhere" if allow == [] else f"only to {', '.join(allow)}" if allow else ""
@@ -185,7 +185,7 @@ def _facts(row: Sandbox, usage: dict[str, Any] | None) -> list[tuple[str, str]]:
 
 def _uses(usage: dict[str, Any]) -> str:
     count = usage["processes"]
-    return f"{size(usage['memory_bytes'])} memory, {count} process{'' if count == 1 else 'es'}"
+    return f"{memory(usage['memory_bytes'])} memory, {count} process{'' if count == 1 else 'es'}"
 
 
 async def _ports(hub: Hub, me: SignedIn, row: Sandbox) -> list[dict[str, Any]]:

@@ -40,19 +40,21 @@ def end_of_log(text: str, most: int = LOG_CHARACTERS) -> tuple[str, bool]:
     return plain(text), cut
 
 
-def size(count: float | None) -> str:
-    """Bytes for a person, in powers of 1000."""
-    amount, unit = float(count or 0), "B"
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000 or unit == "GB":
-            break
-        amount /= 1000
-    return f"{amount:.0f} {unit}" if unit == "B" or amount >= 100 else f"{amount:.1f} {unit}"
+def size(count: int | None) -> str:
+    """Bytes for a person, in powers of 1000: `12.3 kB`."""
+    count = count or 0
+    if count < 1000:
+        return f"{count} byte{'' if count == 1 else 's'}"
+    for unit, of in (("kB", 1000), ("MB", 1000**2)):
+        if count < 999.95 * of:
+            return f"{count / of:.1f} {unit}"
+    return f"{count / 1000**3:.1f} GB"
 
 
-def gibibytes(count: float | None) -> str:
-    """A limit in the unit in which it is asked for."""
-    return f"{(count or 0) / (1 << 30):.4g} GB"
+def memory(count: float | None) -> str:
+    """Memory or disk of a sandbox, in the units in which its limits are asked for: powers of 1024."""
+    amount = (count or 0) / (1 << 20)
+    return f"{amount:.4g} MB" if amount < 1023.5 else f"{amount / 1024:.4g} GB"
 
 
 def span(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
@@ -11,11 +12,14 @@ from fastapi.responses import Response
 from prime_hub.api.deps import HubDep
 from prime_hub.db.models import Version
 from prime_hub.services.comparing import BINARY, ENTANGLED, TOO_LARGE, TOO_MANY, Comparison, FileChange, predecessors
-from prime_hub.web.colouring import line
+from prime_hub.web.colouring import Room
 from prime_hub.web.environment_frame import PATH, VERSIONS, Frame, Wanted, frame
 from prime_hub.web.visitors import VisitorDep
 
 router = APIRouter(include_in_schema=False)
+
+AT_WORK = asyncio.Semaphore(2)
+"""Comparisons that become HTML at the same time."""
 
 WHY = {
     BINARY: "Not a text file.",
@@ -89,11 +93,19 @@ async def changes_page(
         after=framed.version.version,
         found=found,
         fields=[(WORDS[one.name], one) for one in found.fields] if found else [],
-        files=[_file(framed, found, one, number) for number, one in enumerate(found.files, 1)] if found else [],
+        files=await _files(framed, found) if found else [],
     )
 
 
-def _file(framed: Frame, found: Comparison, change: FileChange, number: int) -> dict[str, Any]:
+async def _files(framed: Frame, found: Comparison) -> list[dict[str, Any]]:
+    room = Room()
+    async with AT_WORK:
+        return await asyncio.to_thread(
+            lambda: [_file(framed, found, one, number, room) for number, one in enumerate(found.files, 1)]
+        )
+
+
+def _file(framed: Frame, found: Comparison, change: FileChange, number: int, room: Room) -> dict[str, Any]:
     version = found.before if change.status == "removed" else found.after
     return {
         "id": f"file-{number}",
@@ -104,7 +116,11 @@ def _file(framed: Frame, found: Comparison, change: FileChange, number: int) -> 
             {
                 "heading": hunk.heading,
                 "lines": [
-                    {"line": one, "html": line(one.text), "kind": {"+": "added", "-": "removed"}.get(one.sign, "same")}
+                    {
+                        "line": one,
+                        "html": room.line([("", one.text)]),
+                        "kind": {"+": "added", "-": "removed"}.get(one.sign, "same"),
+                    }
                     for one in hunk.lines
                 ],
             }
