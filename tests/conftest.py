@@ -29,6 +29,11 @@ ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 MOST_IN_A_GROUP = 40
+# What these look at is before the database or beside it, so another database would show nothing more.
+NOT_OF_THE_DATABASE = {
+    *("test_connect", "test_control_plane", "test_doctor", "test_gateway", "test_hostile", "test_inward", "test_logs"),
+    *("test_machine", "test_ports", "test_readmes", "test_runner_care", "test_spares", "test_words"),
+}
 
 
 def _isolate() -> None:
@@ -90,7 +95,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What is about SQLite's file is not about a Hub on Postgres; tests that share something slow run together."""
     if databases.on_postgres():
-        left_out = [item for item in items if item.get_closest_marker("sqlite")]
+        left_out = [
+            item for item in items if item.get_closest_marker("sqlite") or item.path.stem in NOT_OF_THE_DATABASE
+        ]
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
     seen: collections.Counter[str] = collections.Counter()
