@@ -74,27 +74,22 @@ class Catalogue:
             sort_by = wanted.sort_by or (RELEVANCE if question.words else "updated_at")
             page = (session, question, wanted.limit, wanted.offset)
             if sort_by == RELEVANCE:
-                ids = await searching.find(*page)
+                ids, total = await searching.find(*page)
             elif sort_by == "updated_at":
-                ids = await searching.find(*page, ranked=False, descending=wanted.descending)
+                ids, total = await searching.find(*page, ranked=False, descending=wanted.descending)
             else:
                 ids = await searching.in_order(*page, SORTS[sort_by].key, descending=wanted.descending)
+                total = await searching.count(session, question)
             rows = {row[0].id: row for row in await self._rows(session, account, Environment.id.in_(ids))}
-            return [rows[one] for one in ids if one in rows], await searching.count(session, question)
+            return [rows[one] for one in ids if one in rows], total
 
     async def facets(self, account: Account | None, wanted: Search) -> list[tuple[str, list[tuple[str, int]]]]:
         """The recommended tags, by what they are about, with how many of what is wanted have each besides."""
-        groups = []
         async with self._database.read() as session:
             question = await self._question(session, account, wanted)
-            for group, tags in RECOMMENDED.items():
-                counts = (
-                    []
-                    if question is None
-                    else [(tag, await searching.count(session, question.tagged(tag))) for tag in tags]
-                )
-                groups.append((group, [(tag, number) for tag, number in counts if number]))
-        return groups
+            every = [tag for tags in RECOMMENDED.values() for tag in tags]
+            counts = {} if question is None else await searching.facets(session, question, every)
+        return [(group, [(tag, counts[tag]) for tag in tags if counts.get(tag)]) for group, tags in RECOMMENDED.items()]
 
     async def _question(self, session: AsyncSession, account: Account | None, wanted: Search) -> searching.Asked | None:
         sees: list[str] = []

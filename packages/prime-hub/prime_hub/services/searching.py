@@ -12,8 +12,10 @@ What is found comes in three ranks, within each the latest publication first:
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import TextClause, delete, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -24,6 +26,8 @@ from prime_hub.db.session import Database
 from prime_hub.services.access import VISIBILITIES
 from prime_hub.words import asked_words, stem
 
+FEW = 300
+"""As many rows are looked through here, by one question to the index; of more the index tells ranks, filters and counts."""
 AT_ONCE = 1_000
 """How many documents are written in one transaction."""
 RANKS = ("name", "short", "all")
@@ -40,6 +44,11 @@ class Asked:
     def hopeless(self) -> bool:
         """Whether nothing can be found, since a group is empty."""
         return any(not group for group in self.marks)
+
+    def admits(self, marks: str) -> bool:
+        """Whether a document with these marks passes."""
+        there = set(marks.split())
+        return all(not there.isdisjoint(group) for group in self.marks)
 
     def tagged(self, tag: str) -> Asked:
         """The same question, for what has one tag more."""
@@ -81,15 +90,62 @@ async def count(session: AsyncSession, question: Asked) -> int:
 
 async def find(
     session: AsyncSession, question: Asked, limit: int, offset: int = 0, *, ranked: bool = True, descending: bool = True
-) -> list[str]:
-    """The ids of environments, best first; or (not `ranked`) by when they were last published."""
-    found: list[str] = []
+) -> tuple[list[str], int]:
+    """The ids of environments, best first, or (not `ranked`) by when they were last published; and how many there are."""
     if question.hopeless:
-        return found
+        return [], 0
+    few = await _few(session, question)
+    if few is None:
+        return await _pages(session, question, limit, offset, ranked, descending), await count(session, question)
+    few.sort(key=lambda row: row.id, reverse=ranked or descending)
+    if ranked:
+        few.sort(key=lambda row: _rank_of(question, row))
+    return [row.environment_id for row in few[offset : offset + limit]], len(few)
+
+
+async def facets(session: AsyncSession, question: Asked, tags: Sequence[str]) -> dict[str, int]:
+    """How many of what is found have each tag."""
+    few = [] if question.hopeless else await _few(session, question)
+    if few is None:
+        return {tag: await count(session, question.tagged(tag)) for tag in tags}
+    there = collections.Counter(mark for row in few for mark in row.marks.split())
+    return {tag: there[tag_mark(tag)] for tag in tags}
+
+
+async def _few(session: AsyncSession, question: Asked) -> list[Any] | None:
+    """The documents that have the words and pass; None where more than `FEW` have the words, or none are asked for."""
+    if not question.words:
+        return None
+    clause, values = _Rank(Asked(question.words, ()), len(RANKS) - 1).condition(_on_sqlite(session), most=FEW + 1)
+    query = text(f"SELECT id, environment_id, name, short, marks FROM search_documents WHERE {clause} LIMIT :most")
+    rows = (await session.execute(query, {**values, "most": FEW + 1})).all()
+    return None if len(rows) > FEW else [row for row in rows if question.admits(row.marks)]
+
+
+def _rank_of(question: Asked, row: Any) -> int:
+    """The rank of a document that has the words: the first whose columns have them all."""
+    found = row.name.split()
+    for number in range(len(RANKS) - 1):
+        found += row.short.split() if number else []
+        forms = _Rank(question, number).forms()
+        if all(any(_there(found, form, begins) for form, begins in some) for some in forms):
+            return number
+    return len(RANKS) - 1
+
+
+def _there(found: Sequence[str], form: str, begins: bool) -> bool:
+    return any(word.startswith(form) for word in found) if begins else form in found
+
+
+async def _pages(
+    session: AsyncSession, question: Asked, limit: int, offset: int, ranked: bool, descending: bool
+) -> list[str]:
+    found: list[str] = []
     last = len(RANKS) - 1
-    for number in range(0 if ranked and question.words else last, last + 1):
-        rank = _Rank(question, number, apart=ranked and bool(question.words))
-        rows = await _page(session, rank, limit - len(found), offset, descending)
+    apart = ranked and bool(question.words)
+    for number in range(0 if apart else last, last + 1):
+        rank = _Rank(question, number, apart=apart)
+        rows = await _page(session, rank, limit - len(found), offset, ranked or descending)
         found += rows
         if len(found) == limit or number == last:
             break
@@ -159,27 +215,34 @@ class _Rank:
     number: int
     apart: bool = False
 
-    def condition(self, on_sqlite: bool) -> tuple[str, dict[str, str]]:
-        """The condition on a document, with its values. Words and marks are letters and digits only, so that nothing in
-        them is a sign to the database.
+    def condition(self, on_sqlite: bool, most: int | None = None) -> tuple[str, dict[str, str]]:
+        """The condition on a document, with its values; `most`: that many are enough. Words and marks are letters and
+        digits only, so that nothing in them is a sign to the database.
         """
-        if on_sqlite:
-            return "id IN (SELECT rowid FROM search_words WHERE search_words MATCH :words)", {"words": self._sqlite()}
-        return self._postgres()
+        if not on_sqlite:
+            return self._postgres()
+        enough = "" if most is None else f" LIMIT {most}"
+        return f"id IN (SELECT rowid FROM search_words WHERE search_words MATCH :words{enough})", {
+            "words": self._sqlite()
+        }
 
     def _sqlite(self) -> str:
-        marks = " AND ".join("(" + " OR ".join(f'"{mark}"' for mark in group) + ")" for group in self.question.marks)
-        query = f"{{marks}} : ({marks})"
+        parts = []
+        if self.question.marks:
+            marks = " AND ".join(
+                "(" + " OR ".join(f'"{mark}"' for mark in group) + ")" for group in self.question.marks
+            )
+            parts.append(f"{{marks}} : ({marks})")
         if self.question.words:
             wanted = self._words_sqlite(self.number)
             if self.apart and self.number:
                 wanted = f"({wanted}) NOT ({self._words_sqlite(self.number - 1)})"
-            query = f"({query}) AND ({wanted})"
-        return query
+            parts.append(wanted)
+        return " AND ".join(f"({part})" for part in parts)
 
     def _words_sqlite(self, number: int) -> str:
         columns = ("name", "name short", "name short readme")[number]
-        forms = [" OR ".join(f'"{form}"' + "*" * begins for form, begins in some) for some in self._forms(number)]
+        forms = [" OR ".join(f'"{form}"' + "*" * begins for form, begins in some) for some in self.forms(number)]
         return f"{{{columns}}} : (" + " AND ".join(f"({form})" for form in forms) + ")"
 
     def _postgres(self) -> tuple[str, dict[str, str]]:
@@ -192,11 +255,12 @@ class _Rank:
 
     def _lexemes(self, number: int) -> str:
         groups = ["(" + " | ".join(f"'={mark}'" for mark in group) + ")" for group in self.question.marks]
-        forms = [" | ".join(f"'{form}'" + ":*" * begins for form, begins in some) for some in self._forms(number)]
+        forms = [" | ".join(f"'{form}'" + ":*" * begins for form, begins in some) for some in self.forms(number)]
         return " & ".join([*groups, *(f"({form})" for form in forms)])
 
-    def _forms(self, number: int) -> list[list[tuple[str, bool]]]:
-        """For each word what it may be there: itself, or how it begins; or its stem."""
+    def forms(self, number: int | None = None) -> list[list[tuple[str, bool]]]:
+        """For each word what it may be there: itself, or (true) what begins with it; or its stem."""
+        number = self.number if number is None else number
         found = []
         for word in self.question.words:
             # A letter alone begins nearly everything, so only the last one, which somebody may be about to go on with.
