@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from prime_hub.db.migrate import migrate
 from prime_hub.db.models import Account, Environment, Version
 from prime_hub.db.session import Database
 from prime_hub.services import searching
@@ -33,6 +34,7 @@ async def _filled(folder: Path) -> None:
     chance = random.Random(6)
     database = Database(databases.url(folder))
     try:
+        await migrate(database.engine, folder)
         async with database.write() as session:
             owners = [Account(id=f"owner{number}", slug=f"owner-{number}") for number in range(2)]
             session.add_all(owners)
