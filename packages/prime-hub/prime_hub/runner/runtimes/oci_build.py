@@ -47,9 +47,7 @@ class Builder:
         """End and remove what builds of an earlier runner left. Raises EngineGone."""
         if self._engine.podman:
             await end_all(self._group(""))
-        found = await self._engine.json(
-            "GET", "images/json", params={"filters": json.dumps({"reference": [self._images.building]})}
-        )
+        found = await self._images.listed(self._images.building)
         for tag in (tag for item in found for tag in item.get("RepoTags") or []):
             if tag.startswith(f"{self._images.building}:"):
                 await self._images.remove(tag)

@@ -83,7 +83,7 @@ class Images:
 
     async def all(self) -> list[Image]:
         """All that were built here or fetched."""
-        found = await self._listed()
+        found = await self.listed(self.repository)
         prefix = f"{self.repository}:"
         tags = [tag for item in found for tag in item.get("RepoTags") or [] if tag.startswith(prefix)]
         images = []
@@ -94,9 +94,9 @@ class Images:
                 continue
         return images
 
-    async def _listed(self) -> list[dict[str, Any]]:
-        """The engine's own list. Podman fails on it when an image, of anybody's, goes in this moment; it is asked again then."""
-        params = {"filters": _filters(reference=[self.repository])}
+    async def listed(self, repository: str) -> list[dict[str, Any]]:
+        """The engine's own list of a repository's images. Podman fails on it when an image, of anybody's, goes in this moment; it is asked again then."""
+        params = {"filters": _filters(reference=[repository])}
         for _ in range(LISTINGS):
             try:
                 return await self._engine.json("GET", "images/json", params=params)
