@@ -95,7 +95,10 @@ class Images:
         return images
 
     async def listed(self, repository: str) -> list[dict[str, Any]]:
-        """The engine's own list of a repository's images. Podman fails on it when an image, of anybody's, goes in this moment; it is asked again then."""
+        """The engine's own list of a repository's images.
+
+        Podman fails on it when an image, of anybody's, goes in this moment; it is asked again then.
+        """
         params = {"filters": _filters(reference=[repository])}
         for _ in range(LISTINGS):
             try:
