@@ -161,18 +161,18 @@ def write(session: Session, said: Iterable[str], whose: Iterable[str] = ()) -> N
     """Write the documents of environments anew: of those that say something new (`said`), as the newest; of those that
     only changed hands or visibility (`whose`), in their places.
     """
-    for ids in batched(said):
+    for ids in _batched(said):
         made = _made(session, ids)
         session.execute(delete(SearchDocument).where(SearchDocument.environment_id.in_(ids)))
         if made:
             session.execute(insert(SearchDocument), made)
-    for ids in batched(whose):
+    for ids in _batched(whose):
         for values in _made(session, ids):
             there = SearchDocument.environment_id == values["environment_id"]
             session.execute(update(SearchDocument).where(there).values(**values))
 
 
-def batched(ids: Iterable[str]) -> Iterator[list[str]]:
+def _batched(ids: Iterable[str]) -> Iterator[list[str]]:
     """The ids in lists of at most `BATCH`."""
     rest = iter(ids)
     while some := list(itertools.islice(rest, BATCH)):

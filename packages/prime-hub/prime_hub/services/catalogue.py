@@ -61,7 +61,7 @@ class Catalogue:
         """One page of environments with their newest version's number, and how many there are in all.
 
         The search's index answers (`services/searching.py`), also where nothing is searched for, since it counts faster;
-        the order of a list that is no search, and stars, are asked of the tables.
+        only stars are asked of the tables.
         """
         if wanted.sort_by is not None and wanted.sort_by not in (RELEVANCE, *SORTS):
             raise Invalid(f"This Hub cannot sort by '{wanted.sort_by}'; use {', '.join((*SORTS, RELEVANCE))}.")

@@ -50,6 +50,15 @@ class Asked:
         there = set(marks.split())
         return all(not there.isdisjoint(group) for group in self.marks)
 
+    def forms(self, number: int) -> list[list[tuple[str, bool]]]:
+        """For each word what it may be there at a rank: itself, or (true) what begins with it; or its stem."""
+        found = []
+        for word in self.words:
+            # A letter alone begins nearly everything, so only the last one, which somebody may be about to go on with.
+            begins = number > 0 and (len(word) > 1 or word == self.words[-1])
+            found.append([(word, begins), *([(stem(word), False)] if stem(word) != word else [])])
+        return found
+
     def tagged(self, tag: str) -> Asked:
         """The same question, for what has one tag more."""
         return Asked(self.words, (*self.marks, (tag_mark(tag),)))
@@ -59,7 +68,7 @@ def asked(
     search: str,
     tags: Sequence[str] = (),
     *,
-    sees: Sequence[str] | None = (),
+    sees: Sequence[str] = (),
     owners: Sequence[str] | None = None,
     visibility: str | None = None,
 ) -> Asked | None:
@@ -71,7 +80,7 @@ def asked(
     words = asked_words(search)
     if search.strip() and not words:
         return None
-    marks = [(visibility_mark("PUBLIC"), *map(owner_mark, sees or ()))]
+    marks = [(visibility_mark("PUBLIC"), *map(owner_mark, sees))]
     if owners is not None:
         marks.append(tuple(map(owner_mark, owners)))
     if visibility:
@@ -83,9 +92,7 @@ def asked(
 
 async def count(session: AsyncSession, question: Asked) -> int:
     """How many there are."""
-    if question.hopeless:
-        return 0
-    return (await session.scalar(_statement(session, "count(*)", _Rank(question, len(RANKS) - 1)))) or 0
+    return 0 if question.hopeless else await _counted(session, _Rank(question, len(RANKS) - 1))
 
 
 async def find(
@@ -127,8 +134,7 @@ def _rank_of(question: Asked, row: Any) -> int:
     found = row.name.split()
     for number in range(len(RANKS) - 1):
         found += row.short.split() if number else []
-        forms = _Rank(question, number).forms()
-        if all(any(_there(found, form, begins) for form, begins in some) for some in forms):
+        if all(any(_there(found, form, begins) for form, begins in some) for some in question.forms(number)):
             return number
     return len(RANKS) - 1
 
@@ -152,7 +158,7 @@ async def _pages(
         if rows:
             offset = 0
         elif offset:
-            offset = max(0, offset - ((await session.scalar(_statement(session, "count(*)", rank))) or 0))
+            offset = max(0, offset - await _counted(session, rank))
     return found
 
 
@@ -196,11 +202,12 @@ async def _page(session: AsyncSession, rank: _Rank, limit: int, offset: int, des
     return list(await session.scalars(text(query), {**values, "most": limit, "skipped": offset}))
 
 
-def _statement(session: AsyncSession, what: str, rank: _Rank) -> TextClause:
+async def _counted(session: AsyncSession, rank: _Rank) -> int:
     clause, values = rank.condition(_on_sqlite(session))
+    query = f"SELECT count(*) FROM search_documents WHERE {clause}"
     if _on_sqlite(session):
-        return text(f"SELECT {what} FROM search_words WHERE search_words MATCH :words").bindparams(**values)
-    return text(f"SELECT {what} FROM search_documents WHERE {clause}").bindparams(**values)
+        query = "SELECT count(*) FROM search_words WHERE search_words MATCH :words"
+    return (await session.scalar(text(query), values)) or 0
 
 
 def _on_sqlite(session: AsyncSession) -> bool:
@@ -242,7 +249,9 @@ class _Rank:
 
     def _words_sqlite(self, number: int) -> str:
         columns = ("name", "name short", "name short readme")[number]
-        forms = [" OR ".join(f'"{form}"' + "*" * begins for form, begins in some) for some in self.forms(number)]
+        forms = [
+            " OR ".join(f'"{form}"' + "*" * begins for form, begins in some) for some in self.question.forms(number)
+        ]
         return f"{{{columns}}} : (" + " AND ".join(f"({form})" for form in forms) + ")"
 
     def _postgres(self) -> tuple[str, dict[str, str]]:
@@ -255,18 +264,10 @@ class _Rank:
 
     def _lexemes(self, number: int) -> str:
         groups = ["(" + " | ".join(f"'={mark}'" for mark in group) + ")" for group in self.question.marks]
-        forms = [" | ".join(f"'{form}'" + ":*" * begins for form, begins in some) for some in self.forms(number)]
+        forms = [
+            " | ".join(f"'{form}'" + ":*" * begins for form, begins in some) for some in self.question.forms(number)
+        ]
         return " & ".join([*groups, *(f"({form})" for form in forms)])
-
-    def forms(self, number: int | None = None) -> list[list[tuple[str, bool]]]:
-        """For each word what it may be there: itself, or (true) what begins with it; or its stem."""
-        number = self.number if number is None else number
-        found = []
-        for word in self.question.words:
-            # A letter alone begins nearly everything, so only the last one, which somebody may be about to go on with.
-            begins = number > 0 and (len(word) > 1 or word == self.question.words[-1])
-            found.append([(word, begins), *([(stem(word), False)] if stem(word) != word else [])])
-        return found
 
 
 async def prepare(database: Database) -> None:
