@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from prime_hub.api.deps import HubDep, base_url
+from prime_hub.api.deps import HubDep
 from prime_hub.db.models import Environment
 from prime_hub.errors import Invalid
 from prime_hub.services.catalogue import RECOMMENDED, RELEVANCE, Search
@@ -109,7 +109,6 @@ async def home(
         others=[one for one in tags if not any(one.lower() in known for known in RECOMMENDED.values())],
         orders=[(name, words) for name, words in ORDERS.items() if name != RELEVANCE or q.strip()],
         last=max(1, -(-total // PER_PAGE)),
-        base=base_url(request),
     )
 
 
