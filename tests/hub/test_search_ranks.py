@@ -79,12 +79,14 @@ def test_few_and_many_are_found_alike(folder: Path, monkeypatch: pytest.MonkeyPa
             async with database.read() as session:
                 found: list[object] = []
                 for question in questions:
+                    looked = await searching.look(session, question)
+                    found.append(looked.total)
                     for limit, offset in PAGES:
-                        found.append(await searching.find(session, question, limit, offset))
+                        found.append(await searching.find(session, looked, limit, offset))
                         found.append(
-                            await searching.find(session, question, limit, offset, ranked=False, descending=False)
+                            await searching.find(session, looked, limit, offset, ranked=False, descending=False)
                         )
-                    found.append(await searching.facets(session, question, TAGS))
+                    found.append(await searching.facets(session, looked, TAGS))
                 return found
         finally:
             await database.close()

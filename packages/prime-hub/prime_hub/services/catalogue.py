@@ -32,6 +32,8 @@ RECOMMENDED = {
     "Format": ("single-turn", "multi-turn", "tool-env"),
 }
 """The tags that authors are asked to use."""
+Facets = list[tuple[str, list[tuple[str, int]]]]
+"""Groups of tags, each tag with how many have it."""
 
 
 @dataclass(frozen=True)
@@ -63,32 +65,53 @@ class Catalogue:
         The search's index answers (`services/searching.py`), also where nothing is searched for, since it counts faster;
         only stars are asked of the tables.
         """
-        if wanted.sort_by is not None and wanted.sort_by not in (RELEVANCE, *SORTS):
-            raise Invalid(f"This Hub cannot sort by '{wanted.sort_by}'; use {', '.join((*SORTS, RELEVANCE))}.")
+        _check(wanted)
         async with self._database.read() as session:
-            question = await self._question(session, account, wanted)
-            if question is None or question.hopeless:
-                return [], 0
-            if wanted.starred_only:
-                return await self._starred(session, account, wanted, question)
-            sort_by = wanted.sort_by or (RELEVANCE if question.words else "updated_at")
-            page = (session, question, wanted.limit, wanted.offset)
-            if sort_by == RELEVANCE:
-                ids, total = await searching.find(*page)
-            elif sort_by == "updated_at":
-                ids, total = await searching.find(*page, ranked=False, descending=wanted.descending)
-            else:
-                ids = await searching.in_order(*page, SORTS[sort_by].key, descending=wanted.descending)
-                total = await searching.count(session, question)
-            rows = {row[0].id: row for row in await self._rows(session, account, Environment.id.in_(ids))}
-            return [rows[one] for one in ids if one in rows], total
+            found = await self._look(session, account, wanted)
+            return await self._page(session, account, wanted, found)
 
-    async def facets(self, account: Account | None, wanted: Search) -> list[tuple[str, list[tuple[str, int]]]]:
+    async def facets(self, account: Account | None, wanted: Search) -> Facets:
         """The recommended tags, by what they are about, with how many of what is wanted have each besides."""
         async with self._database.read() as session:
-            question = await self._question(session, account, wanted)
-            every = [tag for tags in RECOMMENDED.values() for tag in tags]
-            counts = {} if question is None else await searching.facets(session, question, every)
+            return await self._facets(session, await self._look(session, account, wanted))
+
+    async def find_with_facets(
+        self, account: Account | None, wanted: Search
+    ) -> tuple[list[tuple[Environment, str]], int, Facets]:
+        """Both of `find` and `facets`, with one look into the index."""
+        _check(wanted)
+        async with self._database.read() as session:
+            found = await self._look(session, account, wanted)
+            rows, total = await self._page(session, account, wanted, found)
+            return rows, total, await self._facets(session, found)
+
+    async def _look(self, session: AsyncSession, account: Account | None, wanted: Search) -> searching.Found | None:
+        question = await self._question(session, account, wanted)
+        return None if question is None else await searching.look(session, question)
+
+    async def _page(
+        self, session: AsyncSession, account: Account | None, wanted: Search, found: searching.Found | None
+    ) -> tuple[list[tuple[Environment, str]], int]:
+        if found is None or not found.total:
+            return [], 0
+        question = found.question
+        if wanted.starred_only:
+            return await self._starred(session, account, wanted, question)
+        sort_by = wanted.sort_by or (RELEVANCE if question.words else "updated_at")
+        if sort_by in (RELEVANCE, "updated_at"):
+            order = {"ranked": sort_by == RELEVANCE, "descending": wanted.descending}
+            ids = await searching.find(session, found, wanted.limit, wanted.offset, **order)
+        else:
+            column = SORTS[sort_by].key
+            ids = await searching.in_order(
+                session, question, wanted.limit, wanted.offset, column, descending=wanted.descending
+            )
+        rows = {row[0].id: row for row in await self._rows(session, account, Environment.id.in_(ids))}
+        return [rows[one] for one in ids if one in rows], found.total
+
+    async def _facets(self, session: AsyncSession, found: searching.Found | None) -> Facets:
+        every = [tag for tags in RECOMMENDED.values() for tag in tags]
+        counts = {} if found is None else await searching.facets(session, found, every)
         return [(group, [(tag, counts[tag]) for tag in tags if counts.get(tag)]) for group, tags in RECOMMENDED.items()]
 
     async def _question(self, session: AsyncSession, account: Account | None, wanted: Search) -> searching.Asked | None:
@@ -184,3 +207,8 @@ class Catalogue:
                 code="version_not_found",
             )
         return found
+
+
+def _check(wanted: Search) -> None:
+    if wanted.sort_by is not None and wanted.sort_by not in (RELEVANCE, *SORTS):
+        raise Invalid(f"This Hub cannot sort by '{wanted.sort_by}'; use {', '.join((*SORTS, RELEVANCE))}.")

@@ -26,8 +26,8 @@ from prime_hub.db.session import Database
 from prime_hub.services.access import VISIBILITIES
 from prime_hub.words import asked_words, stem
 
-FEW = 300
-"""As many rows are looked through here, by one question to the index; of more the index tells ranks, filters and counts."""
+FEW = 500
+"""As many rows are looked through here for ranks and tags; of more the index tells them, by a question for each."""
 AT_ONCE = 1_000
 """How many documents are written in one transaction."""
 RANKS = ("name", "short", "all")
@@ -44,11 +44,6 @@ class Asked:
     def hopeless(self) -> bool:
         """Whether nothing can be found, since a group is empty."""
         return any(not group for group in self.marks)
-
-    def admits(self, marks: str) -> bool:
-        """Whether a document with these marks passes."""
-        there = set(marks.split())
-        return all(not there.isdisjoint(group) for group in self.marks)
 
     def forms(self, number: int) -> list[list[tuple[str, bool]]]:
         """For each word what it may be there at a rank: itself, or (true) what begins with it; or its stem."""
@@ -90,53 +85,72 @@ def asked(
     return Asked(tuple(words), (*marks, *((tag_mark(tag),) for tag in tags)))
 
 
-async def count(session: AsyncSession, question: Asked) -> int:
-    """How many there are."""
-    return 0 if question.hopeless else await _counted(session, _Rank(question, len(RANKS) - 1))
+@dataclass(frozen=True)
+class Found:
+    """What one look into the index tells: how many there are, and their rows where they are not many."""
+
+    question: Asked
+    total: int
+    few: Sequence[Any] | None
+
+
+async def look(session: AsyncSession, question: Asked) -> Found:
+    """Ask the index once. Without words there is nothing to rank, so that what is found is only counted."""
+    if question.hopeless:
+        return Found(question, 0, [])
+    everything = _Rank(question, len(RANKS) - 1)
+    if not question.words:
+        return Found(question, await _counted(session, everything), None)
+    clause, values = everything.condition(_on_sqlite(session))
+    query = f"SELECT id, count(*) OVER () FROM search_documents WHERE {clause} LIMIT :most"
+    if _on_sqlite(session):
+        query = "SELECT rowid, count(*) OVER () FROM search_words WHERE search_words MATCH :words LIMIT :most"
+    first = (await session.execute(text(query), {**values, "most": FEW + 1})).all()
+    if len(first) > FEW:
+        return Found(question, first[0][1], None)
+    few = await _documents(session, [row[0] for row in first], "environment_id", "name", "short")
+    return Found(question, len(first), few)
+
+
+async def _documents(session: AsyncSession, ids: Sequence[int], *columns: str) -> Sequence[Any]:
+    numbers = f"IN ({', '.join(map(str, ids)) or 'NULL'})"  # numbers of our own; as parameters they cost as much again
+    return (
+        await session.execute(text(f"SELECT id, {', '.join(columns)} FROM search_documents WHERE id {numbers}"))
+    ).all()
 
 
 async def find(
-    session: AsyncSession, question: Asked, limit: int, offset: int = 0, *, ranked: bool = True, descending: bool = True
-) -> tuple[list[str], int]:
-    """The ids of environments, best first, or (not `ranked`) by when they were last published; and how many there are."""
-    if question.hopeless:
-        return [], 0
-    few = await _few(session, question)
-    if few is None:
-        return await _pages(session, question, limit, offset, ranked, descending), await count(session, question)
-    few.sort(key=lambda row: row.id, reverse=ranked or descending)
+    session: AsyncSession, found: Found, limit: int, offset: int = 0, *, ranked: bool = True, descending: bool = True
+) -> list[str]:
+    """The ids of environments, best first, or (not `ranked`) by when they were last published."""
+    if found.few is None:
+        return await _pages(session, found.question, limit, offset, ranked, descending)
+    few = sorted(found.few, key=lambda row: row.id, reverse=ranked or descending)
     if ranked:
-        few.sort(key=lambda row: _rank_of(question, row))
-    return [row.environment_id for row in few[offset : offset + limit]], len(few)
+        forms = [found.question.forms(number) for number in range(len(RANKS) - 1)]
+        few.sort(key=lambda row: _rank_of(forms, row))
+    return [row.environment_id for row in few[offset : offset + limit]]
 
 
-async def facets(session: AsyncSession, question: Asked, tags: Sequence[str]) -> dict[str, int]:
+async def facets(session: AsyncSession, found: Found, tags: Sequence[str]) -> dict[str, int]:
     """How many of what is found have each tag."""
-    few = [] if question.hopeless else await _few(session, question)
-    if few is None:
-        return {tag: await count(session, question.tagged(tag)) for tag in tags}
-    there = collections.Counter(mark for row in few for mark in row.marks.split())
+    if found.few is None:
+        ranks = {tag: _Rank(found.question.tagged(tag), len(RANKS) - 1) for tag in tags}
+        return {tag: await _counted(session, rank) for tag, rank in ranks.items()}
+    marks = await _documents(session, [row.id for row in found.few], "marks")
+    there = collections.Counter(mark for row in marks for mark in row.marks.split())
     return {tag: there[tag_mark(tag)] for tag in tags}
 
 
-async def _few(session: AsyncSession, question: Asked) -> list[Any] | None:
-    """The documents that have the words and pass; None where more than `FEW` have the words, or none are asked for."""
-    if not question.words:
-        return None
-    clause, values = _Rank(Asked(question.words, ()), len(RANKS) - 1).condition(_on_sqlite(session), most=FEW + 1)
-    query = text(f"SELECT id, environment_id, name, short, marks FROM search_documents WHERE {clause} LIMIT :most")
-    rows = (await session.execute(query, {**values, "most": FEW + 1})).all()
-    return None if len(rows) > FEW else [row for row in rows if question.admits(row.marks)]
-
-
-def _rank_of(question: Asked, row: Any) -> int:
-    """The rank of a document that has the words: the first whose columns have them all."""
-    found = row.name.split()
-    for number in range(len(RANKS) - 1):
-        found += row.short.split() if number else []
-        if all(any(_there(found, form, begins) for form, begins in some) for some in question.forms(number)):
+def _rank_of(forms: Sequence[list[list[tuple[str, bool]]]], row: Any) -> int:
+    """The rank of a document that has the words: the first whose columns have them all, by the forms for each rank."""
+    words = row.name.split()
+    for number, wanted in enumerate(forms):
+        if number:
+            words += row.short.split()
+        if all(any(_there(words, form, begins) for form, begins in some) for some in wanted):
             return number
-    return len(RANKS) - 1
+    return len(forms)
 
 
 def _there(found: Sequence[str], form: str, begins: bool) -> bool:
@@ -222,16 +236,13 @@ class _Rank:
     number: int
     apart: bool = False
 
-    def condition(self, on_sqlite: bool, most: int | None = None) -> tuple[str, dict[str, str]]:
-        """The condition on a document, with its values; `most`: that many are enough. Words and marks are letters and
-        digits only, so that nothing in them is a sign to the database.
+    def condition(self, on_sqlite: bool) -> tuple[str, dict[str, str]]:
+        """The condition on a document, with its values. Words and marks are letters and digits only, so that nothing in
+        them is a sign to the database.
         """
         if not on_sqlite:
             return self._postgres()
-        enough = "" if most is None else f" LIMIT {most}"
-        return f"id IN (SELECT rowid FROM search_words WHERE search_words MATCH :words{enough})", {
-            "words": self._sqlite()
-        }
+        return "id IN (SELECT rowid FROM search_words WHERE search_words MATCH :words)", {"words": self._sqlite()}
 
     def _sqlite(self) -> str:
         parts = []

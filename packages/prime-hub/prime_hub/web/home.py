@@ -95,8 +95,7 @@ async def home(
         sort_by=place.order,
         descending=place.order not in ASCENDING,
     )
-    rows, total = await hub.catalogue.find(visitor.account, wanted)
-    groups = await hub.catalogue.facets(visitor.account, wanted)
+    rows, total, groups = await hub.catalogue.find_with_facets(visitor.account, wanted)
     return page(
         request,
         "home.html",
