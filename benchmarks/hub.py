@@ -67,7 +67,8 @@ def main() -> int:
 
 
 def _run(chosen: argparse.Namespace, folder: Path) -> int:
-    settings = Settings(folder / "hub", database_url=chosen.database)
+    address = chosen.database and "postgresql+asyncpg://" + chosen.database.partition("://")[2]
+    settings = Settings(folder / "hub", database_url=address)
     settings.data_dir.mkdir()
     tell(f"Filling the database with {chosen.environments:,} environments ...")
     filled, took = asyncio.run(_filled(settings, chosen.environments))

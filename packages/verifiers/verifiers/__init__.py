@@ -20,6 +20,8 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "Message",
         "Messages",
         "Response",
+        "ResponseMessage",
+        "ResponseTokens",
         "RewardFunc",
         "RolloutInput",
         "RolloutOutput",

@@ -148,6 +148,12 @@ class AssistantMessage(Message):
         super().__init__(content=content, tool_calls=calls or None, **fields)
 
 
+class ResponseMessage(AssistantMessage):
+    """An assistant's message on its way into a Response, which takes `finish_reason`, `is_truncated` and `tokens` out of it:
+    the shape in which clients written for 0.1.14 give an answer.
+    """
+
+
 class ToolMessage(Message):
     """What a tool answered to the call `tool_call_id`."""
 
@@ -195,6 +201,11 @@ class Tool(Record):
         schema = dict(parameters) if parameters else {"type": "object", "properties": {}}
         super().__init__(name=name, description=description, parameters=schema, strict=strict, **extra)
 
+    def to_openai(self) -> dict[str, Any]:
+        """The tool in the OpenAI function shape, as chat completions take it."""
+        function = {"name": self.name, "description": self.description, "parameters": self.parameters}
+        return {"type": "function", "function": function if self.strict is None else {**function, "strict": self.strict}}
+
 
 @dataclass(slots=True)
 class Usage:
@@ -207,8 +218,27 @@ class Usage:
 
 
 @dataclass(slots=True)
+class ResponseTokens:
+    """The tokens of one model call, where the endpoint gives them: what it was shown and what it said.
+
+    A mask has 1 for a token that counts, 0 for one that is only there; logprobs are natural logarithms. All lists of a
+    side are of one length.
+    """
+
+    prompt_ids: list[int]
+    prompt_mask: list[int]
+    completion_ids: list[int]
+    completion_mask: list[int]
+    completion_logprobs: list[float]
+
+
+@dataclass(slots=True)
 class Response:
-    """One answer of a model, whatever the provider. `is_truncated`: cut off by a token limit."""
+    """One answer of a model, whatever the provider. `is_truncated`: cut off by a token limit.
+
+    `finish_reason`, `is_truncated` and `tokens` are attributes of the message too, but not keys, so that they are not part
+    of the conversation.
+    """
 
     message: AssistantMessage
     usage: Usage | None = None
@@ -217,6 +247,17 @@ class Response:
     id: str = ""
     created: int = 0
     model: str = ""
+    tokens: ResponseTokens | None = None
+
+    def __post_init__(self) -> None:
+        message = self.message
+        if isinstance(message, ResponseMessage):
+            self.finish_reason = message.pop("finish_reason", None) or self.finish_reason
+            self.is_truncated = message.pop("is_truncated", False) or self.is_truncated
+            self.tokens = message.pop("tokens", None) or self.tokens
+        vars(message).update(
+            finish_reason=self.finish_reason, is_truncated=self.is_truncated, tokens=self.tokens
+        )
 
 
 class TrajectoryStep(TypedDict):
@@ -313,7 +354,7 @@ class RolloutTiming:
 
 class State(dict[str, Any]):
     """Everything one rollout knows. `prompt`, `answer`, `info` and `example_id` live in `state["input"]` and read
-    from here.
+    from here. `oai_tools` reads and sets `tool_defs` in the OpenAI function shape, as environments for 0.1.10 do.
     """
 
     INPUT_FIELDS: ClassVar[frozenset[str]] = frozenset({"prompt", "answer", "info", "example_id"})
@@ -330,12 +371,18 @@ class State(dict[str, Any]):
     def __missing__(self, key: str) -> Any:
         held = self._input(key)
         if held is None:
+            if key == "oai_tools" and dict.__contains__(self, "tool_defs"):
+                return [tool.to_openai() for tool in self["tool_defs"]]
             raise KeyError(key)
         return held[key]
 
     def __setitem__(self, key: str, value: Any) -> None:
         if key in self.INPUT_FIELDS and not dict.__contains__(self, key) and (held := self._input(key)) is not None:
             held[key] = value
+        elif key == "oai_tools":
+            from verifiers.utils.message_utils import normalize_tool
+
+            dict.__setitem__(self, "tool_defs", [normalize_tool(tool) for tool in value or ()])
         else:
             dict.__setitem__(self, key, value)
 
@@ -357,13 +404,17 @@ class State(dict[str, Any]):
         return self
 
     def __contains__(self, key: object) -> bool:
-        return dict.__contains__(self, key) or self._input(key) is not None
+        if dict.__contains__(self, key) or self._input(key) is not None:
+            return True
+        return key == "oai_tools" and dict.__contains__(self, "tool_defs")
 
     def get(self, key: Any, default: Any = None, /) -> Any:
         if dict.__contains__(self, key):
             return dict.__getitem__(self, key)
         held = self._input(key)
-        return default if held is None else held[key]
+        if held is None:
+            return self[key] if key in self else default
+        return held[key]
 
     @property
     def messages(self) -> Iterator[Message]:

@@ -87,10 +87,7 @@ class OpenAIChatCompletionsClient(Client):
             await native.close()
 
     async def to_native_tool(self, tool: Tool) -> dict[str, Any]:
-        function: dict[str, Any] = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
-        if tool.strict is not None:
-            function["strict"] = tool.strict
-        return {"type": "function", "function": function}
+        return tool.to_openai()
 
     async def to_native_prompt(self, messages: Messages) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         native = [_native_message(message) for message in messages]

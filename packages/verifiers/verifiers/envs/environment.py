@@ -39,8 +39,8 @@ class Environment(ABC):
 
     dataset, eval_dataset: a list of dicts, a RowTable, a `datasets.Dataset`, or a function without arguments that
     returns one (called when first needed). system_prompt, few_shot: put in front of the prompts. rubric: scores a
-    rollout. sampling_args: defaults for the model call. tool_defs: tools shown to the model. score_rollouts: False
-    gives reward 0.0 without scoring. pass_threshold: a reward from which a rollout counts as passed.
+    rollout. sampling_args: defaults for the model call. tool_defs: tools shown to the model. max_seq_len: the tokens of a
+    step, prompt and completion, are cut to so many. score_rollouts: False gives reward 0.0 without scoring. pass_threshold: a reward from which a rollout counts as passed.
     scoring_timeout_seconds: limit for scoring one rollout or group. Other keyword arguments become attributes.
     """
 
@@ -57,6 +57,7 @@ class Environment(ABC):
         env_id: str | None = None,
         env_args: Mapping[str, Any] | None = None,
         map_kwargs: Mapping[str, Any] | None = None,
+        max_seq_len: int | None = None,
         score_rollouts: bool = True,
         pass_threshold: float = 0.5,
         scoring_timeout_seconds: float | None = DEFAULT_SCORING_TIMEOUT_SECONDS,
@@ -76,6 +77,7 @@ class Environment(ABC):
         self.env_id = env_id or ""
         self.env_args = dict(env_args or {})
         self.map_kwargs = dict(map_kwargs or {})
+        self.max_seq_len = max_seq_len
         self.score_rollouts = score_rollouts
         self.pass_threshold = pass_threshold
         self.scoring_timeout_seconds = scoring_timeout_seconds
@@ -91,6 +93,14 @@ class Environment(ABC):
                 setter(value)
             else:
                 setattr(self, name, value)
+
+    def set_max_seq_len(self, max_seq_len: int | None) -> None:
+        """Cut the tokens of a step to so many from now on; None for no limit."""
+        self.max_seq_len = max_seq_len
+
+    def set_score_rollouts(self, score_rollouts: bool) -> None:
+        """Whether rollouts are scored from now on."""
+        self.score_rollouts = score_rollouts
 
     def add_rubric(self, rubric: Rubric) -> None:
         """Score with `rubric` as well; rewards add up."""
@@ -191,17 +201,25 @@ class Environment(ABC):
         """Play one row to its end. Failures are in `state["error"]`, never raised."""
 
     async def get_model_response(self, state: State, prompt: Messages, **overrides: Any) -> Response:
-        """Ask the model; overrides: client, model, tool_defs, sampling_args. Raises what `Client.get_response`
-        raises.
+        """Ask the model; overrides: client, model, tool_defs (or oai_tools), sampling_args, None for the rollout's own.
+        Raises what `Client.get_response` raises.
         """
+        client, tools = state["client"], state["tool_defs"]
+        if overrides:
+            from verifiers.clients.resolve import as_client
+
+            overrides = {key: value for key, value in overrides.items() if value is not None}
+            client = as_client(overrides["client"]) if "client" in overrides else client
+            given = overrides.get("tool_defs", overrides.get("oai_tools"))
+            tools = tools if given is None else [normalize_tool(tool) for tool in given]
         span = TimeSpan(start=time.time())
         state["timing"].model.spans.append(span)
         try:
-            response: Response = await overrides.get("client", state["client"]).get_response(
+            response: Response = await client.get_response(
                 prompt=prompt,
                 model=overrides.get("model", state["model"]),
                 sampling_args=overrides.get("sampling_args", state["sampling_args"]),
-                tools=overrides.get("tool_defs", state["tool_defs"]) or None,
+                tools=tools or None,
                 state=state,
             )
         finally:

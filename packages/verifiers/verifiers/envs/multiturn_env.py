@@ -15,6 +15,7 @@ from verifiers.rubrics.rubric import Rubric
 from verifiers.types import Messages, MessagesLike, Response, RolloutInput, State, TimeSpan, TrajectoryStep
 from verifiers.utils.async_utils import maybe_await, maybe_call_with_named_args
 from verifiers.utils.message_utils import normalize_messages
+from verifiers.utils.token_utils import step_tokens
 
 
 def num_turns(state: State) -> int:
@@ -69,14 +70,15 @@ class MultiTurnEnv(Environment):
 
     async def add_model_response(self, state: State, prompt_messages: Messages, response: Response) -> None:
         """Take up the model's answer. An environment that acts on it at once overrides this and calls it first."""
+        tokens = None if response.tokens is None else step_tokens(response.tokens, self.max_seq_len)
         step = TrajectoryStep(
             prompt=prompt_messages,
             completion=[response.message],
             response=response,
-            tokens=None,
+            tokens=tokens,
             reward=None,
             advantage=None,
-            is_truncated=response.is_truncated,
+            is_truncated=response.is_truncated or (tokens is not None and tokens["is_truncated"]),
             trajectory_id=state["trajectory_id"],
             extras={},
         )
