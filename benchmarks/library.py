@@ -171,7 +171,9 @@ def _play(place: Place, scene: Scene) -> dict[str, Any]:
     command = [str(place.python), str(HERE / "overhead" / "plays.py"), *scene.options]
     command += ["--rollouts", str(scene.rollouts), "--at-once", str(scene.at_once)]
     with tempfile.TemporaryDirectory(prefix="prime-bench-") as folder:
-        done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=LIMIT_SECONDS, env=_variables(folder))
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=folder, timeout=LIMIT_SECONDS, env=_variables(folder)
+        )
     if done.returncode:
         raise Failed(f"{place.name}, {scene.title}: ended with {done.returncode}:\n{done.stderr.strip()[-3000:]}")
     report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

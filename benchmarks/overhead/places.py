@@ -46,7 +46,12 @@ def _wheels() -> list[str]:
     for name in OURS:
         _run([*_uv(), "build", "--quiet", "--wheel", "--out-dir", str(folder), str(ROOT / "packages" / name)])
     # Named one by one, so that no other of that name is taken.
-    return ["--no-config", "--find-links", str(folder), *(str(wheel) for wheel in sorted(folder.glob("*.whl")) if "sandboxes" not in wheel.name)]
+    return [
+        "--no-config",
+        "--find-links",
+        str(folder),
+        *(str(wheel) for wheel in sorted(folder.glob("*.whl")) if "sandboxes" not in wheel.name),
+    ]
 
 
 def _state() -> str:
@@ -72,7 +77,11 @@ def _place(name: str, wanted: Sequence[str], state: str) -> Place:
     files = [file for file in site.rglob("*") if file.is_file() and file.suffix != ".pyc"]
     mib = sum(file.stat().st_size for file in files) / 2**20
     # Bytecode is there for both, so that no import writes it while it is timed.
-    subprocess.run([str(python), "-m", "compileall", "-q", "-j", "0", str(site)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        [str(python), "-m", "compileall", "-q", "-j", "0", str(site)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     return Place(name, python, mib, len(list(site.glob("*.dist-info"))))
 
 

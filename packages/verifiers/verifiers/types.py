@@ -204,7 +204,10 @@ class Tool(Record):
     def to_openai(self) -> dict[str, Any]:
         """The tool in the OpenAI function shape, as chat completions take it."""
         function = {"name": self.name, "description": self.description, "parameters": self.parameters}
-        return {"type": "function", "function": function if self.strict is None else {**function, "strict": self.strict}}
+        return {
+            "type": "function",
+            "function": function if self.strict is None else {**function, "strict": self.strict},
+        }
 
 
 @dataclass(slots=True)
@@ -255,9 +258,7 @@ class Response:
             self.finish_reason = message.pop("finish_reason", None) or self.finish_reason
             self.is_truncated = message.pop("is_truncated", False) or self.is_truncated
             self.tokens = message.pop("tokens", None) or self.tokens
-        vars(message).update(
-            finish_reason=self.finish_reason, is_truncated=self.is_truncated, tokens=self.tokens
-        )
+        vars(message).update(finish_reason=self.finish_reason, is_truncated=self.is_truncated, tokens=self.tokens)
 
 
 class TrajectoryStep(TypedDict):

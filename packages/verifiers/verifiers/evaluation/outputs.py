@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from verifiers.errors import Error
+from verifiers.training import COLUMN as TOKEN_STEPS
+from verifiers.training import token_steps
 from verifiers.types import Messages, RolloutOutput, RolloutTiming, State
 from verifiers.utils.message_utils import normalize_messages
 
@@ -60,7 +62,8 @@ def state_to_output(state: State, state_columns: Iterable[str] = ()) -> RolloutO
     for name, value in metrics.items():
         output.setdefault(name, value)
     for column in state_columns:
-        output[column] = _column(column, state.get(column))
+        value = token_steps(state["trajectory"]) if column == TOKEN_STEPS else state.get(column)
+        output[column] = _column(column, value)
     return output
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Key = tuple[Any, int]
 LONGEST_WAIT_SECONDS = 60.0
-GROUP_COLUMNS = frozenset({"advantage", "trajectory"})
+GROUP_COLUMNS = frozenset({"advantage", "trajectory", "token_steps"})
 """State columns that are known only once all rollouts of an example are scored."""
 
 
@@ -38,7 +38,7 @@ class RunOptions:
 
     max_concurrent: rollouts at once, -1 for all. max_retries: further attempts for a rollout that ended with
     InfraError or InvalidModelResponseError. independent_scoring: score rollouts one by one even where group functions
-    exist. state_columns: keys of the state that go into the rows. save_results: record into `results_path`, or a new
+    exist. state_columns: keys of the state that go into the rows, and `token_steps` (verifiers.training). save_results: record into `results_path`, or a new
     folder under ./outputs; a results_path that holds the same run is continued. on_start(total), on_progress(all
     outputs, new outputs, metadata), on_log(line): callbacks.
     """
