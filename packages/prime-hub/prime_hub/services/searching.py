@@ -98,6 +98,9 @@ async def look(session: AsyncSession, question: Asked) -> Found:
     """Ask the index once. Without words there is nothing to rank, so that what is found is only counted."""
     if question.hopeless:
         return Found(question, 0, [])
+    if not _on_sqlite(session):
+        # It thinks that reading the whole table is as good, and does not know what unpacking every document's words costs.
+        await session.execute(text("SET LOCAL enable_seqscan = off"))
     everything = _Rank(question, len(RANKS) - 1)
     if not question.words:
         return Found(question, await _counted(session, everything), None)
