@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from official.scratch import INSTALL_SECONDS, REQUIREMENTS, ROOT, Failed
+from speed.cli import tell
+
 from prime_core.errors import InstallError
 from prime_core.uv import uv_command, uv_environment
-from speed.cli import tell
 
 OFFICIAL = "verifiers==0.1.14"
 OURS = ("prime-core", "prime-evals", "prime-sandboxes", "verifiers")
@@ -23,7 +24,7 @@ OURS = ("prime-core", "prime-evals", "prime-sandboxes", "verifiers")
 
 @dataclass(frozen=True)
 class Place:
-    """A virtual environment; `mib` is what its distributions take on disk, without bytecode, pip and the interpreter."""
+    """A virtual environment; `mib` is what all of it takes on disk, bytecode and programs included."""
 
     name: str
     python: Path

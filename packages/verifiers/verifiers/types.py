@@ -413,9 +413,9 @@ class State(dict[str, Any]):
         if dict.__contains__(self, key):
             return dict.__getitem__(self, key)
         held = self._input(key)
-        if held is None:
-            return self[key] if key in self else default
-        return held[key]
+        if held is not None:
+            return held[key]
+        return self[key] if key == "oai_tools" and key in self else default
 
     @property
     def messages(self) -> Iterator[Message]:

@@ -58,15 +58,17 @@ class MultiTurnEnv(Environment):
         """What the model is shown next."""
         trajectory = state["trajectory"]
         if not trajectory:
-            return state["prompt"]
-        said: Messages = trajectory[-1]["prompt"] + trajectory[-1]["completion"]
+            return normalize_messages(state["prompt"])
+        said: Messages = trajectory[-1]["prompt"] + normalize_messages(trajectory[-1]["completion"])
+        length = len(said)
         span = TimeSpan(start=time.time())
         state["timing"].env.spans.append(span)
         try:
             answer = await maybe_await(self.env_response(said, state))
         finally:
             span.end = time.time()
-        return said + normalize_messages(answer)
+        # What stood there is not looked through again, so that a turn costs the same however long the conversation is.
+        return (said if len(said) == length else normalize_messages(said)) + normalize_messages(answer)
 
     async def add_model_response(self, state: State, prompt_messages: Messages, response: Response) -> None:
         """Take up the model's answer. An environment that acts on it at once overrides this and calls it first."""
@@ -181,9 +183,11 @@ class MultiTurnEnv(Environment):
         return state
 
     async def _take_turns(self, state: State) -> None:
+        own = type(self).get_prompt_messages is MultiTurnEnv.get_prompt_messages
         while not await self._stopped(state):
             try:
-                messages = normalize_messages(await self.get_prompt_messages(state))
+                given = await self.get_prompt_messages(state)
+                messages: Messages = given if own else normalize_messages(given)  # ty: ignore[invalid-assignment]
                 if state["final_env_response"] is not None:
                     continue
                 response = await self.get_model_response(state, messages)

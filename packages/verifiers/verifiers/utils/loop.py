@@ -22,7 +22,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
-    except ImportError:  # Windows, PyPy
+    except ImportError:  # without the extra `speed`, or on Windows and PyPy
         return None
     return uvloop.new_event_loop
 

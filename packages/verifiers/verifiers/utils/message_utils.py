@@ -9,6 +9,7 @@ from verifiers.types import (
     AssistantMessage,
     Message,
     Messages,
+    ResponseMessage,
     SystemMessage,
     TextMessage,
     Tool,
@@ -19,7 +20,7 @@ from verifiers.types import (
 _CLASSES: dict[str, type[Message]] = {
     cls.ROLE: cls for cls in (SystemMessage, UserMessage, AssistantMessage, ToolMessage, TextMessage)
 }
-_OURS = frozenset((*_CLASSES.values(), Message))
+_OURS = frozenset((*_CLASSES.values(), Message, ResponseMessage))
 
 
 def normalize_message(message: Any) -> Message:
