@@ -132,13 +132,14 @@ def install_local(
     """
     with tempfile.TemporaryDirectory(prefix="prime-install-") as scratch:
         wheel = build_wheel(env_dir, Path(scratch) / "full")
+        code = wheel.path
         if editable and wheel.import_root is not None:
             wheel = editable_wheel(wheel, Path(scratch) / "editable")
         before = inspect(python)
         with place_of(before, announce) as place:
             before = inspect(python) if place.recovered else before
             now = f"from {env_dir.absolute()}"
-            job = _Job([(keep(wheel), ())], LocalWheels(), before, installer, upgrade, prerelease, now)
+            job = _Job([(keep(wheel), ())], LocalWheels(), before, installer, upgrade, prerelease, now, code)
             changes = job.run(place)
     return InstallReport(job.environments, python, changes)
 
@@ -191,15 +192,17 @@ class _Job:
         upgrade: bool,
         prerelease: bool,
         now: str,
+        code: Path | None = None,
     ) -> None:
         self.environments = {wheel.metadata["name"]: wheel.metadata["version"] for wheel, _ in environments}
         self._wheels, self._source, self._before = environments, source, before
         self._installer, self._upgrade, self._prerelease, self._now = installer, upgrade, prerelease, now
+        self._code = code
 
     def run(self, place: Place) -> list[Change]:
         """What has changed. Raises InstallError, and everything is as it was then."""
         before = self._before
-        plan = make_plan(self._wheels, self._source, before, self._upgrade)
+        plan = make_plan(self._wheels, self._source, before, self._upgrade, self._code)
         check_no_overwriting(plan, before)
         with tempfile.TemporaryDirectory(prefix="prime-install-") as scratch:
             program = installer_for(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from packaging.markers import default_environment
 from packaging.requirements import InvalidRequirement, Requirement
@@ -18,6 +19,7 @@ from packaging.version import InvalidVersion, Version
 
 from prime_core.errors import InstallError
 from prime_core.interpreters import Installed, Interpreter, inspect
+from prime_core.undeclared import undeclared
 from prime_core.wheel import WheelFile, installed_paths
 from prime_core.wheelhouse import OURS, Served, Wheelhouse
 
@@ -52,10 +54,14 @@ def reference(name: str, wheel: WheelFile, extras: Iterable[str] | None = None) 
 
 
 def make_plan(
-    environments: Iterable[tuple[WheelFile, Iterable[str]]], source: Wheelhouse, target: Interpreter, upgrade: bool
+    environments: Iterable[tuple[WheelFile, Iterable[str]]],
+    source: Wheelhouse,
+    target: Interpreter,
+    upgrade: bool,
+    code: Path | None = None,
 ) -> Plan:
     """The plan for environment wheels, each with its extras. Raises InstallError when versions do not fit or something
-    needed is missing."""
+    needed is missing. `code` is the wheel that has the code of an environment whose own wheel only points at it."""
     offers, plan = source.offers(), Plan()
     left: list[tuple[str, Requirement]] = []
     for wheel, extras in environments:
@@ -67,6 +73,12 @@ def make_plan(
         _check_not_needed(name, target)
         plan.wheels[name], plan.extras[name] = wheel, set(extras)
         left += _active(wheel.metadata["requires_dist"], plan.extras[name], target, name)
+        for line in undeclared(code or wheel.path, wheel.metadata["requires_dist"]):
+            requirement = Requirement(line)
+            if requirement.name in OURS:
+                left.append((name, requirement))
+            elif canonicalize_name(requirement.name) not in target.distributions:
+                plan.plain.append(line)
     seen: set[tuple[str, frozenset[str]]] = set()
     while left:
         asker, requirement = left.pop()
