@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import sys
+import threading
 
 import pytest
 
@@ -44,3 +45,13 @@ def test_errors_and_thresholds_survive_a_failure(monkeypatch):
         assert loop.run(which())[1][0] == 0, "switched off stays off"
     finally:
         gc.set_threshold(*before)
+
+
+@pytest.mark.parametrize("threads", [3, 40])
+def test_as_many_calls_block_at_once_as_there_are_threads(threads: int):
+    together = threading.Barrier(threads)
+
+    async def main() -> None:
+        await asyncio.gather(*(asyncio.to_thread(together.wait, 30) for _ in range(threads)))
+
+    loop.run(main(), threads)

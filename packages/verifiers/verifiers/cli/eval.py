@@ -116,7 +116,7 @@ def _evaluate(arguments: Arguments) -> int:
         ),
         store,
     )
-    ended = run(_play(plan.env, runner))
+    ended = run(_play(plan.env, runner), plan.env.max_workers)
     results = None
     failure = ended.failure
     if store is not None:

@@ -39,7 +39,8 @@ class Environment(ABC):
 
     dataset, eval_dataset: a list of dicts, a RowTable, a `datasets.Dataset`, or a function without arguments that
     returns one (called when first needed). system_prompt, few_shot: put in front of the prompts. rubric: scores a
-    rollout. sampling_args: defaults for the model call. tool_defs: tools shown to the model. max_seq_len: the tokens of a
+    rollout. sampling_args: defaults for the model call. tool_defs: tools shown to the model. max_workers: threads for
+    `asyncio.to_thread` in runs that have their own event loop. max_seq_len: the tokens of a
     step, prompt and completion, are cut to so many. score_rollouts: False gives reward 0.0 without scoring. pass_threshold: a reward from which a rollout counts as passed.
     scoring_timeout_seconds: limit for scoring one rollout or group. Other keyword arguments become attributes.
     """
@@ -54,6 +55,7 @@ class Environment(ABC):
         rubric: Rubric | None = None,
         sampling_args: Mapping[str, Any] | None = None,
         tool_defs: Sequence[Any] | None = None,
+        max_workers: int = 512,
         env_id: str | None = None,
         env_args: Mapping[str, Any] | None = None,
         map_kwargs: Mapping[str, Any] | None = None,
@@ -74,6 +76,7 @@ class Environment(ABC):
         self.sampling_args = {"n": 1, **given, "extra_body": dict(given.get("extra_body") or {})}
         older_tools = kwargs.pop("oai_tools", None)
         self.tool_defs = [normalize_tool(tool) for tool in tool_defs or older_tools or ()]
+        self.max_workers = max_workers
         self.env_id = env_id or ""
         self.env_args = dict(env_args or {})
         self.map_kwargs = dict(map_kwargs or {})
@@ -387,9 +390,9 @@ def _run_sync(env: Environment, function: Callable[..., Any], args: Any, kwargs:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return run_loop(run())
+        return run_loop(run(), env.max_workers)
     # Inside a notebook's loop: a thread with a loop of its own.
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(lambda: run_loop(run())).result()
+        return pool.submit(lambda: run_loop(run(), env.max_workers)).result()
