@@ -117,9 +117,9 @@ def test_nothing_found_says_the_ways_out():
         resolve_model("gpt-4.1-mini", environ={})
     sentence = str(raised.value)
     assert sentence.startswith("No endpoint for the model 'gpt-4.1-mini': set OPENAI_API_KEY, ")
-    for way in ("-b URL", "OPENAI_BASE_URL", "./configs/endpoints.toml", "-m baseline/random"):
+    for way in ("-p,", "-b URL", "OPENAI_BASE_URL", "./configs/endpoints.toml", "-m baseline/random"):
         assert way in sentence
-    with pytest.raises(ModelNotResolved, match="'anthropic/claude' is not one of OpenAI's: give the server"):
+    with pytest.raises(ModelNotResolved, match="'anthropic/claude' is not one of OpenAI's: name the provider"):
         resolve_model("anthropic/claude", environ=KEY)
 
 
@@ -133,7 +133,7 @@ def test_the_registry_comes_first(registry):
         resolve_model("far", environ=KEY)
     assert resolve_model("far", environ={"FAR_KEY": "k"}).client.api_key_var == "FAR_KEY"
     assert resolve_model("far", base_url="http://localhost:1/v1", api_key_var="K", environ={}).model == "far"
-    with pytest.raises(ModelNotResolved, match="'twice' stands 2 times"):
+    with pytest.raises(ModelNotResolved, match="'twice' stands 2 times in the registry, with the models a and b"):
         resolve_model("twice", environ=KEY)
 
 
@@ -143,8 +143,8 @@ def test_the_registry_comes_first(registry):
         ("[[endpoint", "cannot be read"),
         ('[[endpoint]]\nendpoint_id = "x"', "number 1 of .* needs a string `model`"),
         (
-            '[[endpoint]]\nendpoint_id="x"\nmodel="m"\nurl="u"\nkey="k"\ntype="anthropic_messages"',
-            "type 'anthropic_messages'",
+            '[[endpoint]]\nendpoint_id="x"\nmodel="m"\nurl="u"\nkey="k"\ntype="renderer"',
+            r"number 1 of .*: Unsupported client type: 'renderer': it renders prompts into tokens on this side",
         ),
     ],
 )

@@ -93,7 +93,7 @@ async def test_tools_there_and_back(ask, openai_server):
         (error(400, "This model's maximum context length is 8 tokens"), vf.OverlongPromptError, "maximum context"),
         (error(400, "bad parameter"), vf.ModelError, r"failed: bad parameter \(HTTP 400\)$"),
         (error(404, "no such model"), vf.ModelError, "failed: .*no such model"),
-        (error(429, "slow down"), vf.ModelError, "failed: .*slow down"),
+        (error(429, "slow down"), vf.RateLimitError, "failed: .*slow down"),
         (error(500, "on fire"), vf.ModelError, "failed: .*on fire"),
         (cut(), vf.ModelError, "Could not reach the model endpoint http://127.0.0.1:"),
         (Reply(body=b"{garbage"), vf.InvalidModelResponseError, "not a chat completion"),
