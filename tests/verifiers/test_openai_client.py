@@ -18,6 +18,7 @@ def ask(openai_server):
     async def ask(prompt="hi", max_retries=0, config=None, **options):
         settings = {"api_base_url": openai_server.url, "max_retries": max_retries, **(config or {})}
         client = as_client(vf.ClientConfig(**settings))
+        client.retry_delay_seconds = 0.001
         messages = [vf.UserMessage(prompt)] if isinstance(prompt, str) else prompt
         try:
             return await client.get_response(messages, "m", **options)

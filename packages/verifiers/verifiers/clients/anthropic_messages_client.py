@@ -38,7 +38,8 @@ class AnthropicMessagesClient(SDKClient):
     System messages at the beginning become `system`; one further on stays where it is, in the user's turn. Messages of
     one side are joined into one turn, results of tools first. An answer with thinking is kept whole in the message's
     `native_content` (signatures and all) and given back word for word. Sampling arguments of chat completions are
-    translated: max_tokens (DEFAULT_MAX_TOKENS where there is none), stop, tool_choice, parallel_tool_calls.
+    translated: max_tokens (DEFAULT_MAX_TOKENS where there is none), stop, tool_choice, parallel_tool_calls,
+    reasoning_effort, response_format with a JSON Schema.
     """
 
     CLIENT_TYPE = "anthropic_messages"
@@ -208,6 +209,15 @@ def _translated(arguments: dict[str, Any]) -> dict[str, Any]:
     if "stop" in arguments:
         stop = arguments.pop("stop")
         arguments.setdefault("stop_sequences", [stop] if isinstance(stop, str) else stop)
+    output = dict(arguments.get("output_config") or {})
+    if "reasoning_effort" in arguments:
+        output.setdefault("effort", arguments.pop("reasoning_effort"))
+    shape = arguments.get("response_format") or {}
+    if shape.get("type") == "json_schema":
+        del arguments["response_format"]
+        output.setdefault("format", {"type": "json_schema", "schema": shape["json_schema"]["schema"]})
+    if output:
+        arguments["output_config"] = output
     choice = arguments.get("tool_choice")
     if isinstance(choice, str):
         arguments["tool_choice"] = {"type": "any" if choice == "required" else choice}

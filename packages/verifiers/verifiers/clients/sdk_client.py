@@ -9,6 +9,7 @@ import asyncio
 import json
 from abc import abstractmethod
 from collections.abc import Mapping
+from inspect import signature
 from operator import attrgetter
 from typing import Any, ClassVar
 
@@ -74,6 +75,8 @@ class SDKClient(Client):
         self.retry_delay_seconds = 1.0
         self._open: tuple[asyncio.AbstractEventLoop, Any, Any] | None = None
         self._answered = False
+        self._parameters: frozenset[str] | None = None
+        self._takes_all = False
         super().__init__(client_or_config)
 
     def setup_client(self, client_or_config: Any) -> Any:
@@ -135,7 +138,8 @@ class SDKClient(Client):
         if request.pop("stream", None):
             raise ModelError("A rollout waits for whole answers: leave `stream` out of the sampling arguments.")
         if self.config is None:
-            answer = await attrgetter(self.CREATE)(self.client)(**request)
+            create = attrgetter(self.CREATE)(self.client)
+            answer = await create(**self._as_it_takes(create, request))
         else:
             if self.config.extra_headers_from_state and state is not None:
                 told = headers_from_state(self.config.extra_headers_from_state, state)
@@ -146,6 +150,18 @@ class SDKClient(Client):
             answer = await native.post(self.PATH, cast_to=expected, body=request, options=options)
         self._answered = True
         return answer
+
+    def _as_it_takes(self, create: Any, request: dict[str, Any]) -> dict[str, Any]:
+        """The request for `create`, which refuses names it does not know: such sampling arguments go into extra_body."""
+        if self._parameters is None:
+            found = signature(create).parameters
+            self._parameters = frozenset(found)
+            self._takes_all = any(part.kind is part.VAR_KEYWORD for part in found.values())
+        unknown = () if self._takes_all else request.keys() - self._parameters
+        if unknown:
+            further = {name: request.pop(name) for name in unknown}
+            request["extra_body"] = {**further, **(request.get("extra_body") or {})}
+        return request
 
     # What goes wrong
 

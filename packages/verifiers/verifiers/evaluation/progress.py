@@ -26,7 +26,8 @@ def line(progress: Progress) -> str:
     if progress.retries:
         parts.append(f"{progress.retries} retried")
     if progress.request_retries:
-        parts.append(f"{progress.request_retries} requests repeated, the last {one_line(progress.last_request_retry)}")
+        again = "1 request" if progress.request_retries == 1 else f"{progress.request_retries} requests"
+        parts.append(f"{again} asked again ({one_line(progress.last_request_retry)})")
     if progress.resumed:
         parts.append(f"{progress.resumed} from before")
     return ", ".join(parts)
