@@ -28,7 +28,9 @@ async def test_text_usage_and_what_is_sent(asks, openai_server, monkeypatch):
     (request,) = openai_server.requests
     assert request["path"] == "/v1/messages"
     assert request["messages"] == [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]
-    assert request["max_tokens"] == DEFAULT_MAX_TOKENS and request["stop_sequences"] == ["END"] and request["top_k"] == 3
+    assert (
+        request["max_tokens"] == DEFAULT_MAX_TOKENS and request["stop_sequences"] == ["END"] and request["top_k"] == 3
+    )
     assert not {"n", "stop", "top_p", "system", "tools"} & request.keys()
     headers = request["headers"]
     assert headers["Authorization"] == "Bearer sk-ant-mine" and headers["X-Extra"] == "yes"
@@ -182,7 +184,9 @@ async def test_why_it_stopped(asks, openai_server, reason, finish, truncated):
             r"refused the key: invalid x-api-key \(HTTP 401\)$",
         ),
         (
-            anthropic_error(400, "invalid_request_error", "Your credit balance is too low to access the Anthropic API."),
+            anthropic_error(
+                400, "invalid_request_error", "Your credit balance is too low to access the Anthropic API."
+            ),
             vf.ModelAuthError,
             "refused the account: Your credit balance",
         ),
@@ -192,7 +196,9 @@ async def test_why_it_stopped(asks, openai_server, reason, finish, truncated):
             r"^prompt is too long: 210000 tokens > 200000 maximum \(HTTP 400\)$",
         ),
         (
-            anthropic_error(400, "invalid_request_error", "input length and `max_tokens` exceed context limit: 1 + 2 > 2"),
+            anthropic_error(
+                400, "invalid_request_error", "input length and `max_tokens` exceed context limit: 1 + 2 > 2"
+            ),
             vf.OverlongPromptError,
             "exceed context limit",
         ),
@@ -232,7 +238,9 @@ async def test_what_the_api_does_not_take(asks, openai_server, part, sentence):
 
 
 async def test_an_anthropic_client_stays_its_owners(openai_server):
-    openai_server.reply(anthropic_error(529, "overloaded_error", "Overloaded", {"Retry-After": "0"}), message(block("ok")))
+    openai_server.reply(
+        anthropic_error(529, "overloaded_error", "Overloaded", {"Retry-After": "0"}), message(block("ok"))
+    )
     native = anthropic.AsyncAnthropic(base_url=openai_server.url.removesuffix("/v1"), api_key="k", max_retries=1)
     client = vf.as_client(native)
     assert isinstance(client, vf.AnthropicMessagesClient)
@@ -247,5 +255,5 @@ async def test_an_anthropic_client_stays_its_owners(openai_server):
 
 def test_the_package_may_be_missing(monkeypatch):
     monkeypatch.setattr("verifiers.clients.anthropic_messages_client.find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r"needs the anthropic package: uv add 'verifiers\[anthropic\]'"):
+    with pytest.raises(ImportError, match=r"needs the anthropic package, .*: uv pip install 'anthropic>=2,<3'$"):
         vf.as_client(vf.ClientConfig(client_type=TYPE))

@@ -53,7 +53,10 @@ async def test_reasoning_goes_back_with_open_tool_calls_to_an_endpoint_that_give
 
 
 async def test_reasoning_details_go_back_as_they_came(openai_server):
-    details = [{"type": "reasoning.text", "text": "hm", "signature": "s1"}, {"type": "reasoning.encrypted", "data": "x"}]
+    details = [
+        {"type": "reasoning.text", "text": "hm", "signature": "s1"},
+        {"type": "reasoning.encrypted", "data": "x"},
+    ]
     openai_server.reply(text("4", reasoning_details=details), text("ok"))
     client = vf.as_client(vf.ClientConfig(api_base_url=openai_server.url))
     first = (await client.get_response("2+2", "m")).message

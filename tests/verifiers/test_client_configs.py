@@ -21,19 +21,29 @@ CLASSES = {
 def test_a_config_becomes_the_client_of_its_type(client_type, name):
     module = __import__(f"verifiers.clients.{client_type}_client", fromlist=[name])
     assert type(vf.as_client(vf.ClientConfig(client_type=client_type))) is getattr(module, name) is getattr(vf, name)
-    assert issubclass(getattr(vf, name), vf.Client)
+    assert getattr(vf.clients, name) is getattr(vf, name)
+    assert issubclass(getattr(vf, name), vf.clients.Client)
 
 
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
         ("gpt", r"^Unsupported client type: str\. Give a vf\.Client, a vf\.ClientConfig, an openai"),
-        (vf.ClientConfig(client_type="smoke"), r"^Unsupported client type: 'smoke'\. Use one of openai_chat_completions,"),
+        (
+            vf.ClientConfig(client_type="smoke"),
+            r"^Unsupported client type: 'smoke'\. Use one of openai_chat_completions,",
+        ),
         (vf.ClientConfig(client_type="renderer"), r"'renderer': it renders prompts .* 'openai_chat_completions_token'"),
         (vf.ClientConfig(client_type="nemorl_chat_completions"), "it is a dialect that only the server of a NeMo RL"),
         (vf.ClientConfig(renderer="qwen3"), r"ClientConfig\(renderer='qwen3'\) asks for prompts .* leave renderer out"),
-        (vf.ClientConfig(endpoint_configs=["http://a"]), "endpoint_configs takes ClientConfigs, or mappings .* not str"),
-        (vf.ClientConfig(endpoint_configs=[{"url": "x"}]), "endpoint_configs has an entry that is no endpoint: .*'url'"),
+        (
+            vf.ClientConfig(endpoint_configs=["http://a"]),
+            "endpoint_configs takes ClientConfigs, or mappings .* not str",
+        ),
+        (
+            vf.ClientConfig(endpoint_configs=[{"url": "x"}]),
+            "endpoint_configs has an entry that is no endpoint: .*'url'",
+        ),
     ],
 )
 def test_what_is_no_client(given, sentence):
@@ -44,7 +54,7 @@ def test_what_is_no_client(given, sentence):
 def test_a_client_that_blocks_is_refused():
     with (
         openai.OpenAI(api_key="k") as blocking,
-        pytest.raises(ValueError, match="OpenAI answers only one request at a time. Give AsyncOpenAI"),
+        pytest.raises(ValueError, match=r"OpenAI answers only one request at a time\. Give AsyncOpenAI"),
     ):
         vf.as_client(blocking)
 

@@ -10,7 +10,9 @@ TYPE = "openai_completions"
 
 async def test_text_there_and_back(asks, openai_server):
     openai_server.reply(text_completion(" four", "length"))
-    response = await asks(TYPE, [vf.TextMessage("2+2 is")], sampling_args={"n": 1, "max_completion_tokens": 9, "stop": "."})
+    response = await asks(
+        TYPE, [vf.TextMessage("2+2 is")], sampling_args={"n": 1, "max_completion_tokens": 9, "stop": "."}
+    )
     assert response.message == {"role": "assistant", "content": " four"}
     assert response.is_truncated and response.finish_reason == "length" and response.tokens is None
     assert (response.usage.prompt_tokens, response.usage.completion_tokens) == (3, 2)

@@ -111,7 +111,9 @@ async def test_a_server_that_keeps_nothing_gets_encrypted_reasoning_back(asks, o
 
 
 async def test_open_reasoning_text_is_preferred_to_its_summary(asks, openai_server):
-    openai_server.reply(response(thought("short", content=[{"type": "reasoning_text", "text": "all of it"}]), said("4")))
+    openai_server.reply(
+        response(thought("short", content=[{"type": "reasoning_text", "text": "all of it"}]), said("4"))
+    )
     assert (await asks(TYPE)).message.reasoning_content == "all of it"
 
 
@@ -156,7 +158,11 @@ async def test_a_refusal_is_an_answer(asks, openai_server):
             vf.ModelError,
             r"failed: oops \(server_error\)",
         ),
-        (response(status="failed", error={"code": "rate_limit_exceeded", "message": "slow"}), vf.RateLimitError, "slow"),
+        (
+            response(status="failed", error={"code": "rate_limit_exceeded", "message": "slow"}),
+            vf.RateLimitError,
+            "slow",
+        ),
         (
             error(400, "Your input exceeds the context window of this model.", code="context_length_exceeded"),
             vf.OverlongPromptError,

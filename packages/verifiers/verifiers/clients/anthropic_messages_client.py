@@ -17,8 +17,7 @@ from verifiers.utils.message_utils import content_text
 DEFAULT_MAX_TOKENS = 8192
 """The API wants a limit; this is it where the sampling arguments have none, besides a budget for thinking."""
 NOT_INSTALLED = (
-    "The Anthropic Messages API needs the anthropic package: uv add 'verifiers[anthropic]', or "
-    "pip install 'anthropic>=2,<3'."
+    "The Anthropic Messages API needs the anthropic package, an extra of verifiers: uv pip install 'anthropic>=2,<3'"
 )
 _FINISH = {
     "end_turn": "stop",
