@@ -1,5 +1,6 @@
 """Passing trouble: what is repeated, how long is waited, who is told."""
 
+import threading
 import time
 from email.utils import formatdate
 
@@ -117,6 +118,21 @@ async def test_an_endpoint_that_never_answered_is_given_up_sooner(client, openai
     with pytest.raises(vf.ModelError, match="Could not reach"):
         await one.get_response("hi", "m")
     assert len(openai_server.requests) == 11
+    await one.close()
+
+
+async def test_an_endpoint_that_does_not_answer_in_time_is_given_up_sooner(client, openai_server):
+    one = client(max_retries=10)
+    await one.get_response("hi", "m")
+    openai_server.requests.clear()
+    release = threading.Event()
+    openai_server.reply(Reply(wait=release, cut=True))
+    try:
+        with pytest.raises(vf.ModelError, match="did not answer in time"):
+            await one.get_response("hi", "m", {"timeout": 0.1})
+    finally:
+        release.set()
+    assert len(openai_server.requests) == 3
     await one.close()
 
 

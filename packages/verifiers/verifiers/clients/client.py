@@ -9,7 +9,7 @@ from typing import Any
 
 from verifiers.clients.config import Prices
 from verifiers.errors import Error, ModelError
-from verifiers.types import Messages, Response, Tool
+from verifiers.types import Message, Messages, MessagesLike, Response, Tool
 from verifiers.utils.message_utils import normalize_messages, normalize_tool
 
 
@@ -71,15 +71,18 @@ class Client(ABC):
 
     async def get_response(
         self,
-        prompt: Messages,
+        prompt: MessagesLike,
         model: str,
         sampling_args: Mapping[str, Any] | None = None,
-        tools: Sequence[Tool] | None = None,
+        tools: Sequence[Any] | None = None,
         **kwargs: Any,
     ) -> Response:
         """One answer to `prompt`; kwargs carries `state`, which offline policies look at."""
         try:
-            native, extra = await self.to_native_prompt(normalize_messages(prompt))
+            # A rollout's messages have been looked through; those of a judge, say, may be a string or dicts.
+            if not (isinstance(prompt, list) and prompt and isinstance(prompt[0], Message)):
+                prompt = normalize_messages(prompt)
+            native, extra = await self.to_native_prompt(prompt)
             native_tools = [await self.to_native_tool(normalize_tool(tool)) for tool in tools] if tools else None
             attempt = 0
             while True:

@@ -7,7 +7,7 @@ from itertools import count
 from typing import Any
 
 from verifiers.clients.client import Client
-from verifiers.types import Messages, Response, Tool
+from verifiers.types import Messages, MessagesLike, Response, Tool
 
 
 class VariantsClient(Client):
@@ -46,10 +46,10 @@ class VariantsClient(Client):
 
     async def get_response(
         self,
-        prompt: Messages,
+        prompt: MessagesLike,
         model: str,
         sampling_args: Mapping[str, Any] | None = None,
-        tools: Sequence[Tool] | None = None,
+        tools: Sequence[Any] | None = None,
         **kwargs: Any,
     ) -> Response:
         return await self.of(kwargs.get("state")).get_response(prompt, model, sampling_args, tools, **kwargs)
