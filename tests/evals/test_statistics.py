@@ -24,6 +24,15 @@ def test_only_scored_rollouts_count():
     assert found["usage"] == {"input_tokens": 15, "output_tokens": 2}
 
 
+def test_costs_are_summed_over_every_rollout():
+    rows = [
+        row(0, 1.0, token_usage={"input_tokens": 10, "cost": 0.25}),
+        row(0, None, error={"error": "SandboxError", "message": "gone"}, token_usage={"input_tokens": 20, "cost": 0.5}),
+        row(1, 0.0, token_usage={"input_tokens": 0}),
+    ]
+    assert summarize(rows, 2)["usage"] == {"input_tokens": 10, "cost": 0.25, "total_cost": 0.75}
+
+
 def test_nothing_scored():
     found = summarize([row(0, None)], 1)
     assert found["avg_reward"] is None and found["avg_metrics"] == {} and found["usage"] is None

@@ -119,6 +119,40 @@ def test_the_same_rewards_twice(command):
     assert runs[0] == runs[1] and 0 < runs[0][0] < 1
 
 
+def test_another_api_its_prices_and_what_it_repeats(command, work, openai_server):
+    from model_replies import response, said
+
+    busy = error(429, "slow down", {"Retry-After": "0"})
+    openai_server.reply(busy, response(said("word0")))
+    (work / "configs").mkdir()
+    (work / "configs/endpoints.toml").write_text(
+        '[[endpoint]]\nendpoint_id = "mine"\nmodel = "big"\nurl = "http://localhost:9/v1"\nkey = "K"\n'
+        "input_price = 1000\noutput_price = 10000\n"
+    )
+    flags = ["-b", openai_server.url, "--api-client-type", "openai_responses", "--header-from-state", "X-T: example_id"]
+    done = command("my-words", "-m", "mine", "-n", "1", "-r", "2", "-c", "1", "-v", *flags, K="sk-secret")
+    request = openai_server.requests[-1]
+    assert request["path"] == "/v1/responses" and request["headers"]["X-T"] == "0"
+    assert "Asking the model again in 0.0 s: The model endpoint http://127.0.0.1:" in done.stderr
+    assert "1 request asked again (in 0.0 s: " in done.stderr and "slow down (HTTP 429))" in done.stderr
+    # 10 tokens in and 6 out, in each of two rollouts.
+    assert re.search(r"^  cost +\$0\.1400, \$0\.0700 mean a rollout$", done.stdout, re.MULTILINE)
+    folder = folder_of(work, model="big")
+    assert json.loads((folder / "metadata.json").read_text())["usage"]["total_cost"] == pytest.approx(0.14)
+    assert not any("sk-secret" in path.read_text() for path in folder.iterdir() if path.is_file())
+
+
+def test_a_provider_by_name(command, openai_server):
+    openai_server.reply(text("word0"))
+    command("my-words", "-m", "deepseek/v3", "-p", "deepseek", "-n", "1", "-r", "1", "--no-save",
+            "-b", openai_server.url, DEEPSEEK_API_KEY="sk-deep")  # fmt: skip
+    (request,) = openai_server.requests
+    assert request["model"] == "v3" and request["headers"]["Authorization"] == "Bearer sk-deep"
+    assert request["headers"]["X-Session-Id"] == "0"
+    done = command("my-words", "-p", "acme", code=2)
+    assert "invalid choice: 'acme'" in done.stderr and "openrouter" in done.stderr
+
+
 def test_a_real_endpoint(command, work, openai_server):
     openai_server.reply(lambda request: text(request["messages"][-1]["content"]))
     (work / "configs").mkdir()

@@ -18,6 +18,7 @@ def ask(openai_server):
     async def ask(prompt="hi", max_retries=0, config=None, **options):
         settings = {"api_base_url": openai_server.url, "max_retries": max_retries, **(config or {})}
         client = as_client(vf.ClientConfig(**settings))
+        client.retry_delay_seconds = 0.001
         messages = [vf.UserMessage(prompt)] if isinstance(prompt, str) else prompt
         try:
             return await client.get_response(messages, "m", **options)
@@ -93,7 +94,7 @@ async def test_tools_there_and_back(ask, openai_server):
         (error(400, "This model's maximum context length is 8 tokens"), vf.OverlongPromptError, "maximum context"),
         (error(400, "bad parameter"), vf.ModelError, r"failed: bad parameter \(HTTP 400\)$"),
         (error(404, "no such model"), vf.ModelError, "failed: .*no such model"),
-        (error(429, "slow down"), vf.ModelError, "failed: .*slow down"),
+        (error(429, "slow down"), vf.RateLimitError, "failed: .*slow down"),
         (error(500, "on fire"), vf.ModelError, "failed: .*on fire"),
         (cut(), vf.ModelError, "Could not reach the model endpoint http://127.0.0.1:"),
         (Reply(body=b"{garbage"), vf.InvalidModelResponseError, "not a chat completion"),

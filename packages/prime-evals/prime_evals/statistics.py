@@ -67,12 +67,16 @@ def pass_at(outputs: Iterable[Output], rollouts: int, threshold: float) -> tuple
 
 
 def average_usage(outputs: Iterable[Output]) -> dict[str, float] | None:
-    """Mean tokens of a rollout, where the endpoint counted any."""
+    """Mean tokens of a rollout, where the endpoint counted any; with known prices also its mean `cost` in USD, and
+    `total_cost`, the sum over all rollouts.
+    """
     counted = [usage for output in outputs if (usage := output.get("token_usage"))]
     if not any(any(usage.values()) for usage in counted):
         return None
     names = list(dict.fromkeys(name for usage in counted for name in usage))
-    return {name: sum(float(usage.get(name, 0)) for usage in counted) / len(counted) for name in names}
+    sums = {name: sum(float(usage.get(name, 0)) for usage in counted) for name in names}
+    average = {name: value / len(counted) for name, value in sums.items()}
+    return {**average, "total_cost": sums["cost"]} if "cost" in sums else average
 
 
 def errors_by_type(outputs: Iterable[Output]) -> dict[str, tuple[int, str]]:

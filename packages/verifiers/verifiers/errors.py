@@ -3,6 +3,7 @@
     Error
     ├ ModelError                   the endpoint failed: nothing can be said of the model        → unscored
     │ ├ ModelAuthError             the key was refused: the same for every rollout              → the run ends early
+    │ ├ RateLimitError             too many requests, also after waiting                        → unscored, retried
     │ └ InvalidModelResponseError  it answered, but not with something usable                   → scored, retried
     │   └ EmptyModelResponseError
     ├ OverlongPromptError          the conversation no longer fits into the model               → scored, truncated
@@ -31,6 +32,10 @@ class ModelError(Error):
 
 class ModelAuthError(ModelError):
     """The endpoint refused the key or the account; no other rollout would fare better."""
+
+
+class RateLimitError(ModelError):
+    """The endpoint had no room for the request (HTTP 429), also after every repetition of it."""
 
 
 class InvalidModelResponseError(ModelError):
@@ -97,4 +102,4 @@ def is_unscored(error: BaseException | None) -> bool:
 
 def is_retriable(error: BaseException | None) -> bool:
     """Whether another attempt may end differently."""
-    return isinstance(error, InfraError | InvalidModelResponseError)
+    return isinstance(error, InfraError | InvalidModelResponseError | RateLimitError)

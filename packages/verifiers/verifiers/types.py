@@ -11,6 +11,9 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, TypedDict
 
+from verifiers.clients.config import ClientConfig as ClientConfig
+from verifiers.clients.config import Prices as Prices
+
 
 class Record(dict[str, Any]):
     """A dict whose declared fields are attributes too; a declared field that was not given reads as None."""
@@ -138,10 +141,14 @@ class TextMessage(Message):
 
 
 class AssistantMessage(Message):
-    """What the model said: `content`, `reasoning_content`, `tool_calls` (list of ToolCall)."""
+    """What the model said: `content`, `reasoning_content`, `tool_calls` (list of ToolCall), `refusal`.
+
+    `native_content`: the answer in the provider's own blocks, only where it must be given back word for word: Anthropic's
+    signed thinking, reasoning items of the Responses API. `reasoning_details`: the same of OpenRouter and its like.
+    """
 
     ROLE = "assistant"
-    FIELDS = ("role", "content", "reasoning_content", "tool_calls")
+    FIELDS = ("role", "content", "reasoning_content", "tool_calls", "refusal", "native_content", "reasoning_details")
 
     def __init__(self, content: Any = None, tool_calls: Any = None, **fields: Any) -> None:
         calls = [call if isinstance(call, ToolCall) else as_tool_call(call) for call in tool_calls or ()]
@@ -212,12 +219,15 @@ class Tool(Record):
 
 @dataclass(slots=True)
 class Usage:
-    """Tokens of one model call, as the endpoint counted them."""
+    """Tokens of one model call, as the endpoint counted them. `cached_tokens`: those of the prompt that it had read
+    before; `reasoning_tokens`: those of the completion that nobody sees.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     reasoning_tokens: int = 0
     total_tokens: int = 0
+    cached_tokens: int = 0
 
 
 @dataclass(slots=True)
@@ -237,7 +247,8 @@ class ResponseTokens:
 
 @dataclass(slots=True)
 class Response:
-    """One answer of a model, whatever the provider. `is_truncated`: cut off by a token limit.
+    """One answer of a model, whatever the provider. `finish_reason` in the words of chat completions: stop, length,
+    tool_calls, content_filter. `is_truncated`: cut off by a token limit. `cost`: USD, where prices are known.
 
     `finish_reason`, `is_truncated` and `tokens` are attributes of the message too, but not keys, so that they are not part
     of the conversation.
@@ -251,6 +262,7 @@ class Response:
     created: int = 0
     model: str = ""
     tokens: ResponseTokens | None = None
+    cost: float | None = None
 
     def __post_init__(self) -> None:
         message = self.message
@@ -433,19 +445,3 @@ class GenerateOutputs(TypedDict):
 
     outputs: list[RolloutOutput]
     metadata: dict[str, Any]
-
-
-@dataclass(slots=True, kw_only=True)
-class ClientConfig:
-    """How to reach a model. `api_key_var` names an environment variable, so that no key is ever written down.
-
-    Without a key in that variable the word `EMPTY` is sent, which is what local servers expect.
-    """
-
-    client_type: str = "openai_chat_completions"
-    api_key_var: str = "OPENAI_API_KEY"
-    api_base_url: str = "https://api.openai.com/v1"
-    timeout: float = 600.0
-    connect_timeout: float = 5.0
-    max_retries: int = 3
-    extra_headers: dict[str, str] = field(default_factory=dict)

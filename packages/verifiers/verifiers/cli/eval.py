@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "vf-eval") -> int:
         level=logging.DEBUG if arguments.verbose else logging.WARNING,
         format="%(name)s: %(message)s",
     )
-    for noisy in ("httpx", "httpx2", "httpcore", "httpcore2", "openai", "asyncio", "websockets"):
+    for noisy in ("httpx", "httpx2", "httpcore", "httpcore2", "openai", "anthropic", "asyncio", "websockets"):
         logging.getLogger(noisy).setLevel(logging.INFO if arguments.verbose else logging.ERROR)
     try:
         return _evaluate(arguments)
@@ -143,10 +143,13 @@ def _plan(arguments: Arguments) -> Plan:
     # The model first: a missing key should not cost the loading of an environment.
     model = resolve_model(
         arguments.model,
+        provider=arguments.provider,
+        client_type=arguments.client_type,
         base_url=arguments.base_url,
         api_key_var=arguments.api_key_var,
         endpoints_path=arguments.endpoints_path,
         headers=arguments.headers,
+        headers_from_state=arguments.headers_from_state,
     )
     env_id = arguments.env_id
     name = environment_name(env_id)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from verifiers.clients.resolve import CLIENT_TYPES
+from verifiers.evaluation.endpoints import PROVIDERS
 from verifiers.evaluation.models import DEFAULT_ENDPOINTS_PATH, DEFAULT_MODEL
 
 EPILOG = """\
@@ -15,6 +17,7 @@ examples:
   {prog} reverse-text -m baseline/echo           no model, no key: an offline baseline
   {prog} reverse-text -m gpt-4.1-mini -n 10      the OpenAI API, with OPENAI_API_KEY
   {prog} reverse-text -m qwen -b http://localhost:8000/v1
+  {prog} reverse-text -m deepseek/deepseek-v3.2 -p openrouter
   {prog} my-env -m baseline/replay:outputs/evals/my-env--qwen/1a2b3c4d
   {prog} my-env -m baseline/random --server http://127.0.0.1:8000
 
@@ -37,9 +40,12 @@ class Arguments:
     server: str | None
     endpoints_path: str
     model: str
+    provider: str | None
+    client_type: str | None
     api_key_var: str | None
     base_url: str | None
     headers: dict[str, str]
+    headers_from_state: dict[str, str]
     num_examples: int | None
     rollouts_per_example: int | None
     max_concurrent: int
@@ -125,7 +131,15 @@ def parser(prog: str) -> argparse.ArgumentParser:
         default=DEFAULT_MODEL,
         help=f"registry entry, a model, or a baseline, see below ({DEFAULT_MODEL})",
     )
+    group("-p", "--provider", choices=PROVIDERS, metavar="NAME", help=f"who serves it: {', '.join(PROVIDERS)}")
     group("-b", "--api-base-url", "--base-url", dest="base_url", metavar="URL", help="an OpenAI-compatible server")
+    group(
+        "--api-client-type",
+        dest="client_type",
+        choices=CLIENT_TYPES,
+        metavar="TYPE",
+        help=f"API it speaks: {', '.join(CLIENT_TYPES)} (openai_chat_completions)",
+    )
     group("-k", "--api-key-var", metavar="NAME", help="environment variable that holds the key")
     group(
         "-e",
@@ -141,6 +155,14 @@ def parser(prog: str) -> argparse.ArgumentParser:
         default=[],
         metavar="'NAME: VALUE'",
         help="header for the model endpoint",
+    )
+    group(
+        "--header-from-state",
+        type=_header,
+        action="append",
+        default=[],
+        metavar="'NAME: KEY'",
+        help="header with the value of a key of the rollout's state (X-Session-ID: example_id)",
     )
     group("-t", "--max-tokens", type=_positive, metavar="N", help="tokens a reply may have")
     group("-T", "--temperature", type=float, metavar="X")
@@ -192,9 +214,12 @@ def parse(argv: Sequence[str] | None, prog: str) -> Arguments:
         server=given.server,
         endpoints_path=given.endpoints_path,
         model=given.model,
+        provider=given.provider,
+        client_type=given.client_type,
         api_key_var=given.api_key_var,
         base_url=given.base_url,
         headers=dict(given.header),
+        headers_from_state=dict(given.header_from_state),
         num_examples=given.num_examples,
         rollouts_per_example=given.rollouts_per_example,
         max_concurrent=given.max_concurrent,

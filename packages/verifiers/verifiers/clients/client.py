@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from verifiers.clients.config import Prices
 from verifiers.errors import Error, ModelError
-from verifiers.types import Messages, Response, Tool
+from verifiers.types import Message, Messages, MessagesLike, Response, Tool
+from verifiers.utils.message_utils import normalize_messages, normalize_tool
 
 
 class Client(ABC):
     """Translates messages and tools into a provider's own shape, asks it, and translates the answer back.
 
-    `get_response` raises: ModelAuthError (the key was refused), OverlongPromptError, EmptyModelResponseError,
-    InvalidModelResponseError, ModelError (anything else the provider did). One client may be used by many rollouts at
-    once.
+    `get_response` raises: ModelAuthError (the key or the account was refused), RateLimitError, OverlongPromptError,
+    EmptyModelResponseError, InvalidModelResponseError, ModelError (anything else the provider did). One client may be
+    used by many rollouts at once.
+
+    `retries` counts the requests that were repeated; `on_retry(reason, wait_seconds)` is called before each wait.
+    `prices`, where known, give every response its `cost`.
     """
+
+    retries: int = 0
+    on_retry: Callable[[str, float], Any] | None = None
+    prices: Prices | None = None
 
     def __init__(self, client_or_config: Any = None) -> None:
         self.client = self.setup_client(client_or_config)
@@ -55,24 +65,50 @@ class Client(ABC):
         """The provider's exception as one of ours."""
         return ModelError(f"{type(error).__name__}: {error}")
 
+    def wait_before_retry(self, error: Exception, attempt: int) -> float | None:
+        """Seconds to wait before asking again, for the time number `attempt`; None when `error` is final."""
+        return None
+
     async def get_response(
         self,
-        prompt: Messages,
+        prompt: MessagesLike,
         model: str,
         sampling_args: Mapping[str, Any] | None = None,
-        tools: Sequence[Tool] | None = None,
+        tools: Sequence[Any] | None = None,
         **kwargs: Any,
     ) -> Response:
         """One answer to `prompt`; kwargs carries `state`, which offline policies look at."""
         try:
+            # A rollout's messages have been looked through; those of a judge, say, may be a string or dicts.
+            if not (isinstance(prompt, list) and prompt and isinstance(prompt[0], Message)):
+                prompt = normalize_messages(prompt)
             native, extra = await self.to_native_prompt(prompt)
-            native_tools = [await self.to_native_tool(tool) for tool in tools] if tools else None
-            response = await self.get_native_response(
-                native, model, sampling_args or {}, native_tools, **extra, **kwargs
-            )
-            await self.raise_from_native_response(response)
-            return await self.from_native_response(response)
+            native_tools = [await self.to_native_tool(normalize_tool(tool)) for tool in tools] if tools else None
+            attempt = 0
+            while True:
+                try:
+                    answer = await self.get_native_response(
+                        native, model, sampling_args or {}, native_tools, **extra, **kwargs
+                    )
+                    break
+                except Exception as error:
+                    attempt += 1
+                    wait = self.wait_before_retry(error, attempt)
+                    if wait is None:
+                        raise
+                    self._retrying(error, wait)
+                await asyncio.sleep(wait)
+            await self.raise_from_native_response(answer)
+            response = await self.from_native_response(answer)
         except Error:
             raise
         except Exception as error:
             raise self.translate_error(error) from error
+        if self.prices is not None and (used := response.usage) is not None:
+            response.cost = self.prices.cost(used.prompt_tokens, used.completion_tokens, used.cached_tokens)
+        return response
+
+    def _retrying(self, error: Exception, wait: float) -> None:
+        self.retries += 1
+        if self.on_retry is not None:
+            self.on_retry(str(error if isinstance(error, Error) else self.translate_error(error)), wait)

@@ -30,6 +30,7 @@ from verifiers.types import (
 )
 from verifiers.utils.async_utils import function_name, maybe_await, maybe_call_with_named_args
 from verifiers.utils.message_utils import normalize_messages, normalize_tool
+from verifiers.utils.usage import count_usage
 
 DEFAULT_SCORING_TIMEOUT_SECONDS = 600.0
 
@@ -227,12 +228,7 @@ class Environment(ABC):
             )
         finally:
             span.end = time.time()
-        if response.usage is not None:
-            tracker = state["usage_tracker"]
-            tracker["input_tokens"] += response.usage.prompt_tokens
-            tracker["output_tokens"] += response.usage.completion_tokens
-            tracker["final_input_tokens"] = response.usage.prompt_tokens
-            tracker["final_output_tokens"] = response.usage.completion_tokens
+        count_usage(state["usage_tracker"], response)
         return response
 
     async def _cleanup(self, state: State) -> None:

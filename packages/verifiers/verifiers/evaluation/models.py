@@ -1,35 +1,42 @@
 """From a model's name to something that answers.
 
-An entry of the endpoints registry; `baseline/…`; else an OpenAI-compatible endpoint: the given base URL,
-`OPENAI_BASE_URL`, or the OpenAI API when `OPENAI_API_KEY` is set.
+An entry of the endpoints registry; `baseline/…`; else a provider, known by name or by its address: the given base URL,
+`OPENAI_BASE_URL`, or the OpenAI API when `OPENAI_API_KEY` is set. What is given explicitly (provider, then address, key
+variable, client type, headers) is laid over an entry of the registry.
 """
 
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from pathlib import Path
-from typing import Any
+from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from verifiers.clients.client import Client
+from verifiers.clients.config import ANTHROPIC, OPENAI, PRIME_HOST, PRIME_KEY, prime_login
+from verifiers.evaluation.endpoints import (
+    PROVIDERS,
+    Endpoint,
+    ModelNotResolved,
+    check_address,
+    check_client_type,
+    provider_config,
+    read_registry,
+)
 from verifiers.evaluation.policies import POLICIES, PREFIX
 from verifiers.evaluation.recordings import RecordingError, read_recordings
 from verifiers.evaluation.replay import REPLAY, ReplayPolicy
 from verifiers.types import ClientConfig
 from verifiers.utils.urls import shown_url
 
-OPENAI_URL = "https://api.openai.com/v1"
-OPENAI_KEY = "OPENAI_API_KEY"
+__all__ = ["ModelNotResolved", "ResolvedModel", "check_address", "provider_config", "read_registry", "resolve_model"]
+
 DEFAULT_MODEL = "openai/gpt-4.1-mini"
 DEFAULT_ENDPOINTS_PATH = "./configs/endpoints.toml"
-
-
-class ModelNotResolved(ValueError):
-    """No endpoint for a model; the text says the ways out."""
+DEFAULT_HEADERS_FROM_STATE = {"X-Session-ID": "example_id"}
+"""What routers use to send the turns of one conversation to one server, where nothing else is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,101 +53,100 @@ class ResolvedModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One `[[endpoint]]` of the registry. `api_key_var` is the name of an environment variable."""
+class _Given:
+    """What was said besides the model's name."""
 
-    endpoint_id: str
-    model: str
-    api_base_url: str
-    api_key_var: str
-    headers: Mapping[str, str] = field(default_factory=dict)
+    provider: str | None
+    base_url: str | None
+    api_key_var: str | None
+    client_type: str | None
+    headers: Mapping[str, str]
+    headers_from_state: Mapping[str, str]
+    environ: Mapping[str, str]
 
+    def over(self, config: ClientConfig, key_needed: bool = True) -> ClientConfig:
+        """The config with all of it, checked. key_needed: somebody has named the variable with the key."""
+        if self.provider:
+            named = provider_config(self.provider)
+            config = replace(
+                config,
+                api_base_url=named.api_base_url,
+                api_key_var=named.api_key_var,
+                client_type=named.client_type,
+                prices=None,
+            )
+        if self.client_type:
+            config = replace(config, client_type=check_client_type(self.client_type, "--api-client-type"))
+        url = self.base_url or config.api_base_url
+        if config.client_type == "anthropic_messages" and find_spec("anthropic") is None:
+            from verifiers.clients.anthropic_messages_client import NOT_INSTALLED
 
-def read_registry(path: str | os.PathLike[str]) -> dict[str, list[Endpoint]]:
-    """The registry at `path`; empty when there is no file. Raises ModelNotResolved with a sentence for a broken one."""
-    file = Path(path).expanduser()
-    if file.is_dir():
-        file = file / "endpoints.toml"
-    if not file.is_file():
-        return {}
-    if file.suffix == ".py":
-        raise ModelNotResolved(
-            f"{file} is a Python endpoint registry; write it as endpoints.toml with [[endpoint]] tables."
+            raise ModelNotResolved(NOT_INSTALLED)
+        key = self.api_key_var or config.api_key_var
+        if key_needed:
+            _check_key(key, url, self.environ)
+        return replace(
+            config,
+            api_base_url=url,
+            api_key_var=key,
+            extra_headers={**config.extra_headers, **self.headers},
+            extra_headers_from_state={**config.extra_headers_from_state, **self.headers_from_state}
+            or DEFAULT_HEADERS_FROM_STATE,
         )
-    try:
-        tables = tomllib.loads(file.read_text(encoding="utf-8")).get("endpoint", [])
-    except (OSError, ValueError) as error:
-        raise ModelNotResolved(f"The endpoints registry {file} cannot be read: {error}.") from None
-    found: dict[str, list[Endpoint]] = {}
-    for number, table in enumerate(tables if isinstance(tables, list) else [tables], 1):
-        endpoint = _endpoint(table, f"[[endpoint]] number {number} of {file}")
-        found.setdefault(endpoint.endpoint_id, []).append(endpoint)
-    return found
-
-
-def _endpoint(table: Any, place: str) -> Endpoint:
-    if not isinstance(table, Mapping):
-        raise ModelNotResolved(f"{place} must be a table, not {table!r}.")
-    values = {
-        "endpoint_id": table.get("endpoint_id"),
-        "model": table.get("model"),
-        "url": table.get("url", table.get("api_base_url")),
-        "key": table.get("key", table.get("api_key_var")),
-    }
-    for name, value in values.items():
-        if not isinstance(value, str) or not value:
-            raise ModelNotResolved(f"{place} needs a string `{name}`.")
-    endpoint_id, model, url, key = (str(value) for value in values.values())
-    kind = table.get("type", table.get("api_client_type", "openai_chat_completions"))
-    if kind != "openai_chat_completions":
-        raise ModelNotResolved(f"{place} has type {kind!r}; this version speaks openai_chat_completions.")
-    check_address(url, f"The `url` of {place}")
-    headers: dict[str, str] = {}
-    for name in ("headers", "extra_headers"):
-        given = table.get(name, {})
-        if not isinstance(given, Mapping) or not all(isinstance(value, str) for value in given.values()):
-            raise ModelNotResolved(f"{place}: `{name}` must be a table of strings.")
-        headers.update(given)
-    return Endpoint(endpoint_id, model, url, key, headers)
 
 
 def resolve_model(
     name: str,
     *,
+    provider: str | None = None,
     base_url: str | None = None,
     api_key_var: str | None = None,
+    client_type: str | None = None,
     endpoints_path: str | os.PathLike[str] = DEFAULT_ENDPOINTS_PATH,
     headers: Mapping[str, str] | None = None,
+    headers_from_state: Mapping[str, str] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> ResolvedModel:
     """Who answers for `name`. Raises ModelNotResolved with a sentence that says the ways out."""
     environ = os.environ if environ is None else environ
     if base_url:
         check_address(base_url, "-b")
+    given = _Given(provider, base_url, api_key_var, client_type, headers or {}, headers_from_state or {}, environ)
     registry = {} if base_url and api_key_var else read_registry(endpoints_path)
     if name in registry:
-        return _from_registry(registry[name], base_url, api_key_var, headers, environ, endpoints_path)
+        return _from_registry(registry[name], given)
     if name.startswith(PREFIX):
         return _baseline(name)
-    url = base_url or environ.get("OPENAI_BASE_URL")
-    if not url and not environ.get(api_key_var or OPENAI_KEY):
+    if provider:
+        config = given.over(ClientConfig())
+        if PROVIDERS[provider].own_models:
+            name = name.removeprefix(f"{provider}/")
+        return ResolvedModel(name, config, shown_url(config.api_base_url))
+    anthropic = client_type == "anthropic_messages"
+    (default_url, key), url_variable = (ANTHROPIC, "ANTHROPIC_BASE_URL") if anthropic else (OPENAI, "OPENAI_BASE_URL")
+    url = base_url or environ.get(url_variable)
+    if not url and not environ.get(api_key_var or key):
         raise ModelNotResolved(
-            f"No endpoint for the model {name!r}: set {api_key_var or OPENAI_KEY}, give an OpenAI-like server with "
-            f"-b URL or OPENAI_BASE_URL, add {name!r} to {endpoints_path}, or try without a model: -m baseline/random."
+            f"No endpoint for the model {name!r}: set {api_key_var or key}, name a provider with -p, give an OpenAI-like "
+            f"server with -b URL or OPENAI_BASE_URL, add {name!r} to {endpoints_path}, or try without a model: "
+            "-m baseline/random."
         )
-    url = url or OPENAI_URL
-    check_address(url, "OPENAI_BASE_URL")
-    if _host(url) == _host(OPENAI_URL):
+    url = url or default_url
+    check_address(url, url_variable)
+    if _host(url) == _host(OPENAI[0]):
         owner, _, plain = name.rpartition("/")
         if owner not in ("", "openai"):
             raise ModelNotResolved(
-                f"The model {name!r} is not one of OpenAI's: give the server that has it with -b URL, "
-                f"or add it to {endpoints_path}."
+                f"The model {name!r} is not one of OpenAI's: name the provider that has it with -p, give its server with "
+                f"-b URL, or add it to {endpoints_path}."
             )
         name = plain
+    elif _host(url) == _host(ANTHROPIC[0]):
+        name = name.removeprefix("anthropic/")
     config = ClientConfig(
-        api_key_var=_key_variable(api_key_var, url, environ), api_base_url=url, extra_headers=dict(headers or {})
+        client_type="anthropic_messages" if anthropic else "openai_chat_completions", api_base_url=url
     )
+    config = given.over(config, key_needed=bool(api_key_var))
     return ResolvedModel(name, config, shown_url(url))
 
 
@@ -163,48 +169,29 @@ def _baseline(name: str) -> ResolvedModel:
     raise ModelNotResolved(f"There is no policy {name!r}.{meant} There are {', '.join(POLICIES)} and {REPLAY}:FILE.")
 
 
-def _from_registry(
-    variants: list[Endpoint],
-    base_url: str | None,
-    api_key_var: str | None,
-    headers: Mapping[str, str] | None,
-    environ: Mapping[str, str],
-    endpoints_path: str | os.PathLike[str],
-) -> ResolvedModel:
-    if len(variants) > 1:
+def _from_registry(variants: list[Endpoint], given: _Given) -> ResolvedModel:
+    models = list(dict.fromkeys(variant.model for variant in variants))
+    if len(models) > 1:
         raise ModelNotResolved(
-            f"The endpoint {variants[0].endpoint_id!r} stands {len(variants)} times in {endpoints_path}; "
-            "keep one of them."
+            f"The endpoint {variants[0].endpoint_id!r} stands {len(variants)} times in the registry, with the models "
+            f"{' and '.join(models)}: a run measures one model, so give each an endpoint_id of its own."
         )
-    entry = variants[0]
-    url = base_url or entry.api_base_url
-    config = ClientConfig(
-        api_key_var=_key_variable(api_key_var or entry.api_key_var, url, environ),
-        api_base_url=url,
-        extra_headers={**entry.headers, **(headers or {})},
-    )
-    return ResolvedModel(entry.model, config, shown_url(url))
+    if given.base_url or given.provider:  # one address, whatever the registry has
+        variants = variants[:1]
+    configs = [given.over(variant.config) for variant in variants]
+    client = configs[0] if len(configs) == 1 else replace(configs[0], endpoint_configs=configs)
+    places = dict.fromkeys(shown_url(config.api_base_url) for config in configs)
+    return ResolvedModel(variants[0].model, client, ", ".join(places))
 
 
-def _key_variable(name: str | None, url: str, environ: Mapping[str, str]) -> str:
-    """The variable that holds the key; one that was named must be set, unless the server is on this machine."""
+def _check_key(variable: str, url: str, environ: Mapping[str, str]) -> None:
+    """The variable with the key must be set, unless the server is on this machine."""
     local = _host(url) in ("localhost", "127.0.0.1", "::1")
-    if name and not environ.get(name) and not local:
+    saved = variable == PRIME_KEY and _host(url) == PRIME_HOST and prime_login().get("api_key")
+    if not environ.get(variable) and not local and not saved:
         raise ModelNotResolved(
-            f"The environment variable {name} with the key for {_host(url)} is not set: export {name}=..."
+            f"The environment variable {variable} with the key for {_host(url)} is not set: export {variable}=..."
         )
-    return name or OPENAI_KEY
-
-
-def check_address(url: str, place: str, example: str = "http://localhost:8000/v1") -> None:
-    """Raises ModelNotResolved when `url`, given at `place`, is no http address. Keys in it are not repeated."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ModelNotResolved(f"{place} must be an address such as {example}, not {shown_url(url)!r}.")
 
 
 def _host(url: str) -> str:

@@ -2,7 +2,7 @@
 
 Fields: example_id, rollout_index (ours), prompt, completion, answer, info, reward (None when unscored), error {error,
 error_chain_repr, error_chain_str, message}, timing (seconds), is_completed, is_truncated, stop_condition, metrics
-(also flat), tool_defs, token_usage, and the state columns asked for.
+(also flat), tool_defs, token_usage (see `verifiers.utils.usage`), and the state columns asked for.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any, Self, TextIO
 
-from verifiers.evaluation.report import number
+from verifiers.evaluation.report import number, one_line
 from verifiers.evaluation.runner import Progress
 from verifiers.types import RolloutOutput
 
@@ -25,6 +25,9 @@ def line(progress: Progress) -> str:
         parts.append(f"{progress.errors} with errors")
     if progress.retries:
         parts.append(f"{progress.retries} retried")
+    if progress.request_retries:
+        again = "1 request" if progress.request_retries == 1 else f"{progress.request_retries} requests"
+        parts.append(f"{again} asked again ({one_line(progress.last_request_retry)})")
     if progress.resumed:
         parts.append(f"{progress.resumed} from before")
     return ", ".join(parts)

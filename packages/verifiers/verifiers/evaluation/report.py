@@ -63,6 +63,8 @@ def render(
     if usage := metadata.get("usage"):
         used = f"{number(usage.get('input_tokens'))} in, {number(usage.get('output_tokens'))} out (mean a rollout)"
         rows.append(("tokens", used))
+        if "total_cost" in usage:
+            rows.append(("cost", f"${usage['total_cost']:.4f}, ${usage['cost']:.4f} mean a rollout"))
     rows += [
         ("errors" if first else "", f"{count} × {name}{_one_of(name, outputs)}: {one_line(sentence)}")
         for first, (name, (count, sentence)) in zip(

@@ -64,6 +64,8 @@ class Progress:
     resumed: int = 0
     running: int = 0
     retries: int = 0
+    request_retries: int = 0
+    last_request_retry: str = ""
     scored: int = 0
     reward_sum: float = 0.0
     errors: int = 0
@@ -131,9 +133,11 @@ class Runner:
         limit = self.options.max_concurrent
         count = len(todo) if limit < 1 else min(limit, len(todo))
         workers = [asyncio.create_task(self._work(todo)) for _ in range(count)]
+        heard, self.client.on_retry = self.client.on_retry, self._request_repeated
         try:
             await asyncio.gather(*workers)
         finally:
+            self.client.on_retry = heard
             for worker in workers:
                 worker.cancel()
             # What is finished gets written also when a second Ctrl-C comes, or a connection does not close well.
@@ -253,6 +257,12 @@ class Runner:
     def _tell(self, new: list[RolloutOutput]) -> None:
         if self.listener is not None:
             self.listener(self.progress, new)
+
+    def _request_repeated(self, reason: str, wait: float) -> None:
+        self.progress.request_retries += 1
+        self.progress.last_request_retry = f"in {wait:.1f} s: {reason}"
+        self._log(f"Asking the model again in {wait:.1f} s: {reason}")
+        self._tell([])
 
     def _log(self, line: str) -> None:
         if self.options.on_log is not None:
