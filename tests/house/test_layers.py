@@ -24,8 +24,14 @@ MAY_IMPORT = {
     "prime_hub": {"prime_core", "prime_evals"},
     "prime_cli": {"prime_core", "prime_evals", "prime_sandboxes", "verifiers"},
 }
-# The SDK comes with the `openenv` extra only, so only what needs a sandbox may name it.
-SANDBOX_USERS = ("verifiers/openenv/", "verifiers/cli/build", "verifiers/cli/image")
+# The SDK comes with the extras `openenv` and `sandbox` only, so only what needs a sandbox may name it.
+SANDBOX_USERS = (
+    "verifiers/openenv/",
+    "verifiers/cli/build",
+    "verifiers/cli/image",
+    "verifiers/envs/sandbox_",
+    "verifiers/envs/python_env",
+)
 
 
 def modules() -> dict[str, Path]:

@@ -8,9 +8,9 @@ from typing import Any
 
 from verifiers.decorators import stop
 from verifiers.envs.multiturn_env import MultiTurnEnv
-from verifiers.errors import ToolCallError, ToolParseError
+from verifiers.errors import InfraError, ToolCallError, ToolError, ToolParseError
 from verifiers.rubrics.rubric import Rubric
-from verifiers.types import AssistantMessage, Messages, MessagesLike, State, ToolCall, ToolMessage
+from verifiers.types import AssistantMessage, Messages, MessagesLike, State, Tool, ToolCall, ToolMessage
 from verifiers.utils.async_utils import function_name, maybe_await
 from verifiers.utils.tool_utils import tool_from_function
 
@@ -19,7 +19,8 @@ class ToolEnv(MultiTurnEnv):
     """Gives the model stateless Python functions as tools; the rollout ends when it answers without calling one.
 
     tools: functions, sync or async; schema from signature and docstring. error_formatter: what the model sees of an
-    exception. stop_errors: exceptions (by class) that end the rollout as ToolParseError or ToolCallError instead.
+    exception. stop_errors: exceptions (by class) that end the rollout instead, as ToolParseError or ToolCallError; an
+    InfraError as itself, so that the rollout stays unscored.
     """
 
     def __init__(
@@ -42,13 +43,16 @@ class ToolEnv(MultiTurnEnv):
 
     def add_tool(self, tool: Callable[..., Any]) -> None:
         """Offer one more function."""
-        name = function_name(tool)
-        if name in self.tool_map:
-            raise ValueError(f"There is already a tool called {name!r}; tools need different names.")
+        self._offer(tool, tool_from_function(tool))
+
+    def _offer(self, tool: Callable[..., Any], shown: Tool) -> None:
+        """Offer `tool` to the model as `shown`, under the name that it has there."""
+        if shown.name in self.tool_map:
+            raise ValueError(f"There is already a tool called {shown.name!r}; tools need different names.")
         self.tools.append(tool)
-        self.tool_map[name] = tool
-        self.tool_defs.append(tool_from_function(tool))
-        self._counts.add_metric(_counter(name))
+        self.tool_map[shown.name] = tool
+        self.tool_defs.append(shown)
+        self._counts.add_metric(_counter(shown.name))
 
     def remove_tool(self, tool: Callable[..., Any] | str) -> None:
         """Take a function away."""
@@ -83,23 +87,34 @@ class ToolEnv(MultiTurnEnv):
         """The answers of the tools that the last message called, in order."""
         last = messages[-1]
         calls = last.tool_calls if isinstance(last, AssistantMessage) else None
-        return [await self._answer(call) for call in calls or ()]
+        return [await self._answer(call, messages, state) for call in calls or ()]
 
-    async def _answer(self, call: ToolCall) -> ToolMessage:
+    async def _answer(self, call: ToolCall, messages: Messages, state: State) -> ToolMessage:
         try:
             arguments = json.loads(call["arguments"])
             if not isinstance(arguments, dict):
                 raise ValueError(f"Expected tool arguments to be a dict, got {type(arguments).__name__}: {arguments}")
         except Exception as error:
-            if isinstance(error, self.stop_errors):
-                raise ToolParseError(str(error)) from error
-            return ToolMessage(self.error_formatter(error), tool_call_id=call["id"])
+            return self._failed(call, error, ToolParseError)
         try:
+            arguments = await self._arguments(call["name"], arguments, messages, state)
             return await self.call_tool(call["name"], arguments, call["id"])
         except Exception as error:
-            if isinstance(error, self.stop_errors):
-                raise ToolCallError(str(error)) from error
+            return self._failed(call, error, ToolCallError)
+
+    async def _arguments(
+        self, name: str, arguments: dict[str, Any], messages: Messages, state: State
+    ) -> dict[str, Any]:
+        """What the tool is called with."""
+        return arguments
+
+    def _failed(self, call: ToolCall, error: Exception, kind: type[ToolError]) -> ToolMessage:
+        """What the model sees of an error; one of `stop_errors` is raised instead."""
+        if not isinstance(error, self.stop_errors):
             return ToolMessage(self.error_formatter(error), tool_call_id=call["id"])
+        if isinstance(error, InfraError):  # as what it is: a machine that failed is nothing the model is scored for
+            raise error
+        raise kind(str(error)) from error
 
 
 def total_tool_calls(completion: Messages) -> float:

@@ -127,9 +127,9 @@ class SandboxSource:
                     if manifest is self.manifest:
                         await self._build(self._project)
                     continue
-                if attempt == self.patience.retries or not _may_pass(error):
+                if attempt == self.patience.retries or not may_pass(error):
                     raise SandboxError(
-                        f"Failed to create OpenEnv sandbox for image {manifest.image}. {_sentence(error)}"
+                        f"Failed to create OpenEnv sandbox for image {manifest.image}. {sentence_of(error)}"
                     ) from error
             await asyncio.sleep(self.patience.delay(attempt))
         raise SandboxError(f"Failed to create OpenEnv sandbox for image {self.manifest.image}.")
@@ -170,7 +170,9 @@ class SandboxSource:
             async with AsyncImageClient() as client, asyncio.timeout(BUILD_SECONDS):
                 build = await client.build(name, "latest", root, dockerfile=read_project(root).dockerfile)
         except Exception as error:
-            raise SandboxError(f"The Hub has no image {missing}, and building it failed. {_sentence(error)}") from error
+            raise SandboxError(
+                f"The Hub has no image {missing}, and building it failed. {sentence_of(error)}"
+            ) from error
         if build.status != "COMPLETED":
             raise SandboxError(
                 f"The Hub has no image {missing}, and building it did not complete successfully "
@@ -188,7 +190,7 @@ class SandboxSource:
             async with asyncio.timeout(ROOM_SECONDS):
                 machine, one = await asyncio.gather(client.capacity(), client.usage(server.id))
         except Exception as error:  # a Hub that cannot tell, or is away: then nobody knows
-            logger.debug("How many servers there is room for is not known: %s", _sentence(error))
+            logger.debug("How many servers there is room for is not known: %s", sentence_of(error))
             return None
         return room_for(machine, one.memory_bytes)
 
@@ -252,7 +254,7 @@ class _Sandboxed:
         with contextlib.suppress(Exception):
             text = log_tail(await self.logs())
         image = self._source.manifest.image
-        sentence = f"OpenEnv sandbox {self.id} failed during startup. Image={image}. {_sentence(error)}"
+        sentence = f"OpenEnv sandbox {self.id} failed during startup. Image={image}. {sentence_of(error)}"
         return f"{sentence} Logs (tail):\n{text}" if text else sentence
 
     async def stop(self) -> None:
@@ -340,14 +342,15 @@ def endpoint_url(exposed: Any) -> str:
     raise SandboxError("OpenEnv sandbox exposure did not provide a usable endpoint URL.")
 
 
-def _may_pass(error: Exception) -> bool:
+def may_pass(error: Exception) -> bool:
     """Whether asking again may help: the Hub was not reached, or is not itself; not when it understood and refused."""
     from prime_core.errors import APIError
 
     return isinstance(error, APIError) and (error.status is None or error.status == 429 or error.status >= 500)
 
 
-def _sentence(error: Exception) -> str:
+def sentence_of(error: Exception) -> str:
+    """What an error says, with its hint where it has one."""
     text = str(error) or type(error).__name__
     hint = getattr(error, "hint", None)
     return f"{text} {hint}" if hint else text
