@@ -164,7 +164,7 @@ class _Connection:
     @property
     def lost(self) -> bool:
         """Whether nothing can be asked any more."""
-        return self._task is None or self._task.done()
+        return self._task is None or self._task.done() or self._over.is_set()
 
     async def open(self, seconds: float) -> list[Any]:
         """The server's tools, once it has said them. Raises MCPServerError."""
