@@ -25,9 +25,9 @@ def folder_of(*requirements: str) -> Path:
         if not (ready := folder / ".ready").exists():
             names = folder.parent / f"{named}.txt"
             # Without the hashes, which would have to be there for all.
-            pins = [line.split(";")[0].strip(" \\") for line in LOCK.read_text().splitlines() if "==" in line]
+            pins = [line.strip(" \\") for line in LOCK.read_text().splitlines() if "==" in line]
             names.write_text("\n".join(pins))
-            install = ["pip", "install", "--quiet", "--compile-bytecode", "--python", sys.executable]
+            install = ["pip", "install", "--quiet", "--python", sys.executable]
             where = ["--target", str(folder), "--constraint", str(names)]
             done = run_uv([*install, *where, *requirements], env=uv_environment(), timeout=500)
             assert done.returncode == 0, done.stderr

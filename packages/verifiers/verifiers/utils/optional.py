@@ -14,5 +14,5 @@ def require(module: str, user: str, requirement: str, extra: str) -> ModuleType:
         if error.name != module.partition(".")[0]:
             raise
         raise ImportError(
-            f"{user} requires {module}. Install with: uv add '{requirement}' (the extra verifiers[{extra}])"
+            f"{user} requires {module.partition('.')[0]}. Install with: uv add '{requirement}' (the extra verifiers[{extra}])"
         ) from None
