@@ -15,6 +15,7 @@ HEAVY = ["datasets", "openai", "httpx", "pydantic", "rich", "numpy", "fastapi", 
     [
         "import verifiers as vf",
         "import verifiers as vf; vf.SingleTurnEnv(dataset=[{'question': 'q'}], rubric=vf.Rubric()); vf.ToolEnv",
+        "import verifiers as vf; vf.StatefulToolEnv, vf.GymEnv, vf.MCPEnv, vf.TextArenaEnv, vf.ReasoningGymEnv",
         "from verifiers.evaluation.policies import RandomPolicy; import verifiers.evaluation.runner",
     ],
 )

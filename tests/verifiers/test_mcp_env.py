@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -166,8 +167,17 @@ async def test_a_server_with_an_address(desk):
                 break
             assert "(http://127.0.0.1:" in output["error"]["message"]
         assert said(output)[0] == "1 kept by web" and "no" in said(output)[1]
+
+        def die(prompt):
+            served.kill()
+            return [("keep", {"word": "b"})]
+
+        [output] = await run(vf.MCPEnv(mcp_servers=[address], dataset=ROWS), [("keep", {"word": "b"})], die)
+        assert output["error"]["error"] == "MCPServerError" and output["reward"] is None
+        assert output["error"]["message"].startswith("The MCP server 'web' is gone: ")
     finally:
-        served.kill()
+        with contextlib.suppress(ProcessLookupError):
+            served.kill()
         await served.wait()
 
 

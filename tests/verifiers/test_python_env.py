@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import pytest
 
 import verifiers as vf
@@ -131,16 +133,22 @@ async def test_packages_of_a_base_image_are_installed_once_for_all():
     assert len(made) == 1 and made[0].image_tag.startswith("3.11-slim-")
 
 
-@pytest.mark.index
 async def test_packages_for_another_image_go_into_its_sandbox(tmp_path):
-    (tmp_path / "Dockerfile").write_text("FROM python:3.11-slim\nENV A=1\n")
+    with zipfile.ZipFile(tmp_path / "thing-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("thing.py", "SIZE = 7\n")
+        wheel.writestr("thing-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: thing\nVersion: 1.0\n")
+        wheel.writestr("thing-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("thing-1.0.dist-info/RECORD", "")
+    (tmp_path / "Dockerfile").write_text("FROM python:3.11-slim\nWORKDIR /app\nCOPY *.whl ./\n")
     with ImageClient() as images:
         assert images.build("mine", "latest", tmp_path).status == "COMPLETED"
-    answers, output = await run("import six\nsix.__name__", pip_install_packages="six", docker_image="mine:latest")
-    assert answers == ["Out[1]: 'six'"], output["error"]
-    answers, output = await run("1", pip_install_packages="six==99999", docker_image="mine:latest")
+    packages = "--no-index ./thing-1.0-py3-none-any.whl"
+    answers, output = await run("import thing\nthing.SIZE", pip_install_packages=packages, docker_image="mine:latest")
+    assert answers == ["Out[1]: 7"], output["error"]
+    answers, output = await run("1", pip_install_packages="--no-index six==99", docker_image="mine:latest")
     assert answers == [] and output["error"]["error"] == PythonWorkerNotReadyError.__name__
-    assert "six==99999 could not be installed in sandbox" in output["error"]["message"]
+    assert "six==99 could not be installed in sandbox" in output["error"]["message"]
+    assert "No matching distribution found" in output["error"]["message"]
     assert 'and pass pip_install_packages="".' in output["error"]["message"]
 
 

@@ -6,7 +6,6 @@ import asyncio
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,21 +66,19 @@ async def test_commands_run_in_a_sandbox_of_ones_own(sandboxes):
         ["command"],
     )
     columns = ["sandbox_id", "sandbox_state"]
-    write = [("bash", {"command": 'echo "  of $WHO $$" > mine.txt'})]
+    write = [("bash", {"command": 'echo "  of $WHO $PRIME_SANDBOX_ID" > mine.txt'})]
     outputs = await run(env, write, look, rows=ROWS, state_columns=columns)
     assert living and max(living) <= len(ROWS) and len({output["sandbox_id"] for output in outputs}) == len(ROWS)
-    seen = set()
     for output in outputs:
         first, second = said(output)
-        assert first == "(no output)" and second.startswith("  of it ")
-        assert second.partition("\n")[2] == "stderr:\ncat: nothing.txt: No such file or directory"
+        missing = "stderr:\ncat: nothing.txt: No such file or directory"
+        assert first == "(no output)" and second == f"  of it {output['sandbox_id']}\n{missing}"
         assert output["stop_condition"] == "no_tools_called" and output["reward"] == 0.0
         assert output["bash_calls"] == 2.0 and output["sandbox_state"]["ready"]
         times = output["sandbox_state"]["command_execution_times"]
         assert len(times) == 2 and output["sandbox_command_execution_time"] == pytest.approx(sum(times) / 2)
         assert output["sandbox_ready_wait_time"] == output["sandbox_state"]["ready_wait_time"]
-        seen.add(second)
-    assert len(seen) == len(ROWS) and sandboxes() == []
+    assert sandboxes() == []
 
 
 async def test_a_command_that_takes_too_long_is_told_and_the_sandbox_lives_on():
@@ -93,8 +90,8 @@ async def test_a_command_that_takes_too_long_is_told_and_the_sandbox_lives_on():
 async def test_the_request_of_a_row_and_what_is_done_afterwards(sandboxes):
     class ByRow(Examined):
         async def get_sandbox_request(self, state):
-            given = {"ANSWER": state["answer"]}
-            return replace(super().get_sandbox_request(state), name=f"row-{state['answer']}", environment_vars=given)
+            given = {"name": f"row-{state['answer']}", "environment_vars": {"ANSWER": state["answer"]}}
+            return self.sandbox_request.model_copy(update=given, deep=True)
 
     def names(prompt):
         assert any(sandbox.name.startswith("row-") for sandbox in sandboxes())
@@ -174,6 +171,23 @@ async def test_nothing_is_left_when_the_time_is_over(sandboxes):
     [output] = await run(env, [("bash", {"command": "sleep 60"})])
     assert output["stop_condition"] == "timeout_reached" and output["error"] is None and output["reward"] == 0.0
     assert sandboxes() == []
+
+
+async def test_a_rollout_that_only_waited_is_not_scored(start_hub, monkeypatch):
+    """One sandbox at a time: the other rollout's is still in the queue when the time is over."""
+    full = start_hub("--max-sandboxes", "1")
+    full.wait_for_runner()
+    for name in ("PRIME_API_BASE_URL", "PRIME_FRONTEND_URL", "PRIME_API_KEY"):
+        monkeypatch.setenv(name, full.environment()[name])
+    env = vf.SandboxEnv(dataset=ROWS, timeout_seconds=4.0, timeout_per_command_seconds=60)
+    outputs = await run(env, [("bash", {"command": "sleep 60"})], rows=ROWS[:2])
+    assert [output["stop_condition"] for output in outputs] == ["timeout_reached"] * 2
+    [played, waited] = sorted(outputs, key=lambda output: output["error"] is not None)
+    assert played["error"] is None and played["reward"] == 0.0
+    assert waited["error"]["error"] == SandboxNotReadyError.__name__ and waited["reward"] is None
+    assert waited["error"]["message"].startswith("The sandbox did not run after 4 s (timeout_seconds).")
+    with SandboxClient() as client:
+        assert client.list(exclude_terminated=True).sandboxes == []
 
 
 async def test_nothing_is_left_when_the_run_is_cancelled(sandboxes):

@@ -23,6 +23,8 @@ from verifiers.utils.async_utils import maybe_await
 if TYPE_CHECKING:
     from prime_sandboxes import AsyncSandboxClient, CreateSandboxRequest, LeaseKeeper, Sandbox
 
+CONNECTIONS = 10_000
+"""More than rollouts at once: a Python session holds one."""
 MISSING = "{name} requires prime-sandboxes. Install with: uv add prime-sandboxes (the extra verifiers[sandbox])"
 
 
@@ -153,7 +155,7 @@ class SandboxEnv(StatefulToolEnv):
 
         loop = asyncio.get_running_loop()
         if self._client is None or self._loop is not loop:
-            self._client, self._loop = AsyncSandboxClient(), loop
+            self._client, self._loop = AsyncSandboxClient(max_connections=CONNECTIONS), loop
         return self._client
 
     async def setup_state(self, state: State, **kwargs: Any) -> None:
