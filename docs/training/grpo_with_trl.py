@@ -119,7 +119,9 @@ class InProcess(vf.Client):
                 return_dict_in_generate=True,
             )
         said = made.sequences[0, len(prompt) :].tolist()
-        chances = [torch.log_softmax(logits[0], -1)[token].item() for logits, token in zip(made.logits, said, strict=True)]
+        chances = [
+            torch.log_softmax(logits[0], -1)[token].item() for logits, token in zip(made.logits, said, strict=True)
+        ]
         return prompt, said, chances
 
     async def raise_from_native_response(self, response: Any) -> None:
