@@ -1,0 +1,66 @@
+"""docs/environments.md: each environment on it loads and is played from its first row to its reward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import verifiers as vf
+from tests.conftest import ROOT
+from tests.support.pages import blocks
+from verifiers.evaluation.policies import Offline
+from verifiers.types import AssistantMessage, ToolCall
+
+PAGE = ROOT / "docs" / "environments.md"
+PROGRAMS = [block.text for block in blocks(PAGE) if block.language == "python"]
+
+
+class Script(Offline):
+    """Says one line after the other; a pair is a call of a tool."""
+
+    def __init__(self, lines: list[Any]) -> None:
+        super().__init__(None)
+        self.lines = lines
+
+    def move(self, prompt: Any, tools: Any, state: Any) -> AssistantMessage:
+        line = self.lines[len(state["trajectory"])]
+        if isinstance(line, tuple):
+            return AssistantMessage(None, tool_calls=[ToolCall(id="1", name=line[0], arguments=line[1])])
+        return AssistantMessage(line)
+
+
+def played(number: int, lines: list[Any]) -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    exec(compile(PROGRAMS[number], f"block {number}", "exec"), names)
+    env: vf.Environment = names["load_environment"]()
+    return env.evaluate_sync(Script(lines), "script", num_examples=1)["outputs"][0]
+
+
+def test_there_are_three() -> None:
+    assert len(PROGRAMS) == 3
+
+
+def test_one_answer() -> None:
+    output = played(0, ["<think>\nbackwards\n</think>\n<answer>\nenots\n</answer>"])
+    assert output["reward"] == pytest.approx(1.1)
+    assert "<answer>" in output["prompt"][0]["content"]
+    assert played(0, ["enots"])["reward"] == 0.0
+
+
+def test_turns() -> None:
+    output = played(1, ["8", "3", "5"])
+    assert (output["reward"], output["tries"]) == (1.0, 3.0)
+    assert [message["content"] for message in output["completion"]] == ["8", "Lower.", "3", "Higher.", "5", "Right."]
+    lost = played(1, ["1"] * 10)
+    assert (lost["reward"], lost["stop_condition"]) == (0.0, "out_of_tries")
+
+
+def test_tools() -> None:
+    output = played(2, [("population", '{"city": "Paris"}'), ("population", '{"city": "Rome"}'), "Paris"])
+    assert output["reward"] == 1.0
+    assert [message["content"] for message in output["completion"] if message["role"] == "tool"] == [
+        "2100000",
+        "'Rome'",
+    ]
+    assert output["tool_defs"][0]["parameters"]["properties"]["city"]["description"] == "its name, in English"
