@@ -66,11 +66,12 @@ class WorkerPool:
         with self._lock:
             threads, self._threads = self._threads, None
             self._idle.clear()
-            living = set(self._living)
-        _end(living)
-        self._living -= living
         if threads is not None:
-            threads.shutdown(wait=True, cancel_futures=True)
+            threads.shutdown(wait=False, cancel_futures=True)
+            _end(self._living)
+            threads.shutdown(wait=True)
+        _end(self._living)  # what was just being started, too
+        self._living.clear()
 
     def _ask(self, question: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         with self._lock:
