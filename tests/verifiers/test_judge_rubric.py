@@ -8,7 +8,7 @@ import pytest
 from openai_server import Reply, cut, error, text
 
 import verifiers as vf
-from verifiers.clients.openai_chat import OpenAIChatCompletionsClient
+from verifiers.evaluation.policies import EchoPolicy
 from verifiers.rubrics.judge_rubric import JudgeRubric, question_of
 
 SAID = [{"role": "assistant", "content": "it is 4"}]
@@ -57,7 +57,7 @@ async def test_the_default_prompt_holds_all_three_and_the_parsers_answer(openai_
 @pytest.mark.parametrize("kind", ["config", "client", "native"])
 async def test_every_kind_of_client_is_asked_alike(openai_server, kind):
     native = openai.AsyncOpenAI(base_url=openai_server.url, api_key="k", max_retries=0)
-    client = {"config": config(openai_server), "client": OpenAIChatCompletionsClient(native), "native": native}[kind]
+    client = {"config": config(openai_server), "client": vf.OpenAIChatCompletionsClient(native), "native": native}[kind]
     sampling = {"max_tokens": 5, "temperature": None, "top_p": 0.2, "extra_body": {"a": 1}}
     rubric = JudgeRubric(judge_client=client, judge_model="m", judge_sampling_args=sampling, judge_prompt=ASKED)
     assert await rubric.judge("q", SAID, "4") == "ok"
@@ -106,7 +106,7 @@ async def test_no_key_is_needed_until_the_judge_is_asked(openai_server, monkeypa
     assert await rubric.judge("q", SAID, "4") == "ok"
     assert openai_server.requests[0]["headers"]["Authorization"] == "Bearer secret"
     await rubric.teardown()
-    with pytest.raises(TypeError, match=r"^judge_client is an openai.AsyncOpenAI, .* not str\.$"):
+    with pytest.raises(ValueError, match=r"^Unsupported client type: str\. "):
         JudgeRubric(judge_client="gpt")
 
 
@@ -140,6 +140,13 @@ async def test_a_slow_judge_is_given_up(openai_server):
         await rubric.judge("q", SAID, "4")
     held.set()
     await rubric.teardown()
+
+
+async def test_a_judge_of_another_api_has_no_chat_to_offer():
+    rubric = JudgeRubric(judge_client=EchoPolicy(), judge_prompt=ASKED)
+    assert await rubric.judge("q", SAID, "4") == "Q=q|A=4|R=it is 4"
+    with pytest.raises(AttributeError, match=r"^The judge_client is a EchoPolicy, which has no 'chat'; call judge"):
+        rubric.judge_client.chat  # noqa: B018
 
 
 async def test_something_else_that_fails_is_said(openai_server):

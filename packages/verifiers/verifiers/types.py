@@ -442,4 +442,3 @@ class ErrorInfo(TypedDict):
     error_chain_repr: str
     error_chain_str: str
     message: str
-

@@ -35,14 +35,15 @@ Response:
 
 Say "yes" if the response is correct and "no" if it is not, and nothing else."""
 JUDGE_SECONDS = 120.0
-"""How long the judge may take for one answer, where the rubric makes its client itself."""
+JUDGE_RETRIES = 4
+"""How long the judge may take for one answer, and how often it is asked again, where the rubric makes its client."""
 
 
 class JudgeRubric(Rubric):
     """Gives reward functions a judge: they take `judge` and call `await judge(prompt, completion, answer, state)`.
 
     They may also take judge_client, judge_model, judge_prompt and judge_sampling_args, to ask in their own way.
-    judge_client: an `openai.AsyncOpenAI`, a vf.Client or a ClientConfig; without one OPENAI_API_KEY and
+    judge_client: a vf.Client, a ClientConfig, an `openai.AsyncOpenAI` or its like; without one OPENAI_API_KEY and
     OPENAI_BASE_URL are read when the judge is first asked. judge_prompt: a template with {question}, {answer} and
     {response}. parallelize_scoring: taken for older environments; rollouts are always judged side by side.
     """
@@ -125,13 +126,9 @@ class JudgeRubric(Rubric):
 class LazyJudgeClient:
     """Stands for the `openai.AsyncOpenAI` of a judge until somebody asks it something."""
 
-    def __init__(self, client_or_config: Client | ClientConfig | None) -> None:
-        if client_or_config is not None and not isinstance(client_or_config, Client | ClientConfig):
-            raise TypeError(
-                f"judge_client is an openai.AsyncOpenAI, a vf.Client or a vf.ClientConfig, "
-                f"not {type(client_or_config).__name__}."
-            )
-        self._given = client_or_config
+    def __init__(self, client_or_config: Any) -> None:
+        known = client_or_config is None or isinstance(client_or_config, ClientConfig)
+        self._given = client_or_config if known else as_client(client_or_config)
         self._made: Client | None = None
 
     @property
@@ -174,7 +171,7 @@ def _judge_config() -> ClientConfig:
             "JudgeRubric has no judge to ask: set OPENAI_API_KEY, or OPENAI_BASE_URL for a server of your own, or give "
             "judge_client=vf.ClientConfig(api_base_url=..., api_key_var=...)."
         )
-    config = ClientConfig(timeout=JUDGE_SECONDS)
+    config = ClientConfig(timeout=JUDGE_SECONDS, max_retries=JUDGE_RETRIES)
     return replace(config, api_base_url=url) if url else config
 
 
