@@ -47,6 +47,11 @@ def test_both_are_what_they_are_called(played: dict[str, dict[str, Any]]) -> Non
     assert played["ours"]["from"] == str(HERE.parents[1] / "packages/verifiers/verifiers/__init__.py")
 
 
+def said_in(row: dict[str, Any], what: str) -> list[Any]:
+    """A completion; of Wordle's the model's part, since a reply without a guess is played as the word None there."""
+    return [message for message in row["completion"] if message[0] == "assistant" or not what.startswith("wordle")]
+
+
 @pytest.mark.parametrize("what", PLAYED)
 def test_the_same_rewards(played: dict[str, dict[str, Any]], what: str) -> None:
     official, ours = played["official"][what], played["ours"][what]
@@ -56,7 +61,7 @@ def test_the_same_rewards(played: dict[str, dict[str, Any]], what: str) -> None:
             name: (one[name], other[name]) for name in ("example", "seed", "stop", "error") if one[name] != other[name]
         }
         assert not said, f"{said}\n{one}\n{other}"
-        assert other["completion"] == one["completion"]
+        assert said_in(other, what) == said_in(one, what)
         assert {name: other["metrics"][name] for name in one["metrics"]} == pytest.approx(one["metrics"])
         further = {name: value for name, value in other["metrics"].items() if name not in one["metrics"]}
         if what.startswith("mixture"):  # in a group ours has every metric in every row; there it is the rubric's alone
