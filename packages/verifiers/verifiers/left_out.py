@@ -30,6 +30,7 @@ _LEFT_OUT: dict[str, tuple[str, ...]] = {
     "vf.SandboxEnv with get_sandbox_request for the task's image and post_rollout for its tests.": ("HarborEnv",),
     "it drives browsers of a paid service. Use vf.MCPEnv with an MCP server for a browser, or vf.SandboxEnv with an image "
     "that has one.": ("BrowserEnv",),
+    "it was ClientConfig for one of several endpoints. Use vf.ClientConfig.": ("EndpointClientConfig",),
     "it was a base class of pydantic's; messages are dicts with attributes here. Use vf.Message or vf.RolloutInput.": (
         "BaseRolloutInput",
         "CustomBaseModel",

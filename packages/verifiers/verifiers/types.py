@@ -148,6 +148,13 @@ def as_tool_call(value: Any) -> ToolCall:
 
 Messages = list[Message]
 MessageContent = str | list[ContentPart]
+ClientType = Literal[
+    "openai_chat_completions",
+    "openai_chat_completions_token",
+    "openai_completions",
+    "openai_responses",
+    "anthropic_messages",
+]
 MessageType = Literal["chat", "completion"]
 FinishReason = Literal["stop", "length", "tool_calls"] | None
 MessagesLike = str | list[Any]
@@ -246,6 +253,18 @@ class Response:
             self.is_truncated = message.pop("is_truncated", False) or self.is_truncated
             self.tokens = message.pop("tokens", None) or self.tokens
         vars(message).update(finish_reason=self.finish_reason, is_truncated=self.is_truncated, tokens=self.tokens)
+
+
+class TrajectoryStepTokens(TypedDict):
+    """The tokens of one turn, cut to `max_seq_len`: see `verifiers.utils.token_utils.step_tokens`."""
+
+    prompt_ids: list[int]
+    prompt_mask: list[int]
+    completion_ids: list[int]
+    completion_mask: list[int]
+    completion_logprobs: list[float]
+    overlong_prompt: bool
+    is_truncated: bool
 
 
 class TrajectoryStep(TypedDict):

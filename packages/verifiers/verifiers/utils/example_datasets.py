@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +31,11 @@ class Source:
 
 
 def _plain(question: str, answer: str = "answer") -> Callable[[Row, int], dict[str, str]]:
-    return lambda row, _: {"question": str(row[question]), "answer": str(row[answer])}
+    def convert(row: Row, _: int) -> dict[str, str]:
+        known = row[answer]
+        return {"question": str(row[question]), "answer": json.dumps(known) if isinstance(known, dict) else str(known)}
+
+    return convert
 
 
 def _whole_number(row: Row, _: int) -> dict[str, str]:
@@ -114,7 +119,10 @@ def load(name: str, split: str | None, n: int | None, seed: int) -> Any:
 
 def converted(rows: Any, source: Source) -> Any:
     """`rows` with the columns `question` and `answer` alone."""
-    return rows.map(source.convert, with_indices=True, remove_columns=rows.column_names)
+    from datasets import Features, Value  # ty: ignore[import-not-found]
+
+    text = Features({"question": Value("string"), "answer": Value("string")})  # else a number would be one again
+    return rows.map(source.convert, with_indices=True, remove_columns=rows.column_names, features=text)
 
 
 def chosen(rows: Any, n: int | None, seed: int) -> Any:
