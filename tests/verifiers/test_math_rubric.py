@@ -11,19 +11,21 @@ from pathlib import Path
 import pytest
 
 import verifiers as vf
-from verifiers.utils.worker_pool import WorkerDied, WorkerNotStarted, WorkerPool, WorkerTimeout
+from tests.support.libraries import folder_of
 
-WORKER = """
-import json, os, sys
-print("{}", flush=True)
-for line in sys.stdin:
-    question, limit = json.loads(line)
-    if question.get("hang"):
-        pow(3, 10**9)
-    if question.get("die"):
-        os._exit(3)
-    print(json.dumps({**question, "limit": limit, "pid": os.getpid()}), flush=True)
-"""
+LIBRARY = "math-verify[antlr4-13-2]>=0.8,<1"
+
+
+pytestmark = [pytest.mark.index, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def library():
+    """math-verify can be imported."""
+    folder = str(folder_of(LIBRARY))
+    sys.path.append(folder)
+    yield
+    sys.path.remove(folder)
 
 
 @pytest.fixture(scope="module")
@@ -124,62 +126,6 @@ def test_mistakes_are_sentences(options, sentence):
         vf.MathRubric(**options)
 
 
-# The pool
-
-
-@pytest.fixture
-def pool(tmp_path):
-    file = tmp_path / "worker.py"
-    file.write_text(WORKER)
-    made = WorkerPool(file, max_workers=2, start_seconds=60)
-    yield made
-    made.close()
-
-
-async def test_workers_are_kept_and_there_are_no_more_than_asked_for(pool):
-    answers = await asyncio.gather(*(pool.ask({"n": n}, 30) for n in range(20)))
-    assert [answer["n"] for answer in answers] == list(range(20)) and answers[0]["limit"] == 30
-    assert len({answer["pid"] for answer in answers}) <= 2
-
-
-async def test_what_runs_in_c_is_ended_too_and_the_next_question_has_its_answer(pool):
-    with pytest.raises(WorkerTimeout, match=r"^no answer within 0.5 seconds$"):
-        await pool.ask({"hang": True}, 0.5)
-    with pytest.raises(WorkerDied, match="ended with 3"):
-        await pool.ask({"die": True}, 30)
-    assert (await pool.ask({"n": 1}, 30))["n"] == 1
-
-
-async def test_a_worker_that_died_unasked_is_replaced(pool):
-    pid = (await pool.ask({}, 30))["pid"]
-    os.kill(pid, signal.SIGKILL)
-    (dead,) = pool._living
-    dead.process.wait()
-    assert (await pool.ask({}, 30))["pid"] != pid and dead not in pool._living
-
-
-async def test_closing_ends_those_that_compute_and_the_pool_serves_again(pool):
-    stuck = asyncio.create_task(pool.ask({"hang": True}, 60))
-    await pool.ask({}, 30)  # the other one: by then the first has begun
-    await asyncio.to_thread(pool.close)
-    with pytest.raises((WorkerDied, WorkerNotStarted)):
-        await stuck
-    assert not pool._living and (await pool.ask({"n": 2}, 30))["n"] == 2
-
-
-def test_nothing_outlives_the_program(tmp_path):
-    file = tmp_path / "worker.py"
-    file.write_text(WORKER)
-    code = f"""
-import asyncio, pathlib
-from verifiers.utils.worker_pool import WorkerPool
-pool = WorkerPool(pathlib.Path({str(file)!r}), 1, 60)
-print(asyncio.run(pool.ask({{}}, 30))["pid"])
-"""
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
-    assert done.stderr == "" and not Path(f"/proc/{done.stdout.strip()}").exists()
-
-
 def test_a_worker_ends_itself_where_nobody_is_left_to_end_it(tmp_path):
     from verifiers.utils import math_worker
 
@@ -190,6 +136,7 @@ def test_a_worker_ends_itself_where_nobody_is_left_to_end_it(tmp_path):
     file.write_text(hanging)
     done = subprocess.run(
         [sys.executable, str(file)],
+        env={**os.environ, "PYTHONPATH": str(folder_of(LIBRARY))},
         input=b'[{"gold": "1", "said": "1", "seconds": 1}, 0.5]\n',
         capture_output=True,
         timeout=120,

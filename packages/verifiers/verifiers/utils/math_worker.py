@@ -25,7 +25,7 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
     except (ImportError, OSError, ValueError):
         pass
-    from math_verify import parse, verify
+    from math_verify import parse, verify  # ty: ignore[import-not-found]
 
     def equal(gold: str, said: str, seconds: float) -> bool:
         # Its own time limits are signals in whole seconds: they end what runs in Python, at less cost than our killing.
