@@ -1,5 +1,7 @@
 """Row tables and the formatting of datasets."""
 
+import sys
+
 import pytest
 
 import verifiers as vf
@@ -66,3 +68,12 @@ def test_environments_shuffle_and_choose():
     assert env.get_dataset()["question"] == shuffled != ["a", "b", "c"], "a shuffled dataset stays shuffled"
     with pytest.raises(ValueError, match="no training dataset"):
         vf.SingleTurnEnv(eval_dataset=TABLE).get_dataset()
+
+
+def test_example_datasets_say_what_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    sentence = r"^load_example_dataset\('gsm8k'\) needs the package datasets: pip install 'verifiers\[datasets\]'$"
+    with pytest.raises(ImportError, match=sentence):
+        vf.load_example_dataset()
+    with pytest.raises(ValueError, match=r"^There is no example dataset 'x'\. There are aime2024, "):
+        vf.load_example_dataset("x")

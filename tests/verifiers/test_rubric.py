@@ -121,3 +121,32 @@ async def test_a_time_limit_of_the_rubrics_own_is_not_called_ours(limit):
     await env.score([one], as_group=False)
     assert one["reward"] is None and isinstance(one["error"], vf.RolloutError)
     assert str(one["error"]) == "TimeoutError: the judge did not answer"
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda rubric: rubric, lambda rubric: vf.RubricGroup([vf.Rubric(funcs=[lambda completion: 1.0]), rubric])]
+)
+async def test_what_says_nothing_about_the_model_leaves_its_rollout_alone_unscored(wrap):
+    def in_a_sandbox(completion):
+        if completion[0].content == "lost":
+            raise vf.SandboxError("gone")
+        if completion[0].content == "bad":
+            raise vf.ToolCallError("the model's own")
+        return 1.0
+
+    states = [state("fine"), state("lost"), state("bad")]
+    rubric = wrap(vf.Rubric(funcs=[in_a_sandbox]))
+    await rubric.score_group(states)
+    extra = 1.0 if isinstance(rubric, vf.RubricGroup) else 0.0
+    assert [one["reward"] for one in states] == [1.0 + extra, None, extra]
+    assert isinstance(states[1]["error"], vf.SandboxError) and states[1]["metrics"] is None
+    assert [one.get("advantage") for one in states] == [0.5, None, -0.5] and states[0].get("error") is None
+
+
+async def test_a_group_function_that_loses_its_machine_scores_nobody():
+    def compare(states):
+        raise vf.InfraError("gone")
+
+    states = [state(), state()]
+    await vf.Rubric(funcs=[compare]).score_group(states)
+    assert [one["reward"] for one in states] == [None, None] and str(states[0]["error"]) == "gone"

@@ -3,6 +3,7 @@
 Names load when first used, so that `import verifiers as vf` costs nothing that an environment does not need.
 """
 
+import os
 from importlib import import_module
 from typing import Any
 
@@ -10,16 +11,35 @@ __version__ = "0.1.100"
 
 _NAMES: dict[str, tuple[str, ...]] = {
     "verifiers.types": (
+        "AnthropicThinkingBlock",
         "AssistantMessage",
         "ChatMessage",
         "ChatMessages",
         "ClientConfig",
+        "ClientType",
+        "ContentPart",
+        "DatasetBuilder",
+        "ErrorInfo",
+        "FinishReason",
+        "GenerateMetadata",
         "GenerateOutputs",
+        "GenericContentPart",
         "GroupRewardFunc",
+        "ImageUrlContentPart",
+        "ImageUrlSource",
+        "IndividualRewardFunc",
         "Info",
+        "InputAudioContentPart",
+        "InputAudioSource",
+        "JsonPrimitive",
+        "LogCallback",
         "Message",
+        "MessageContent",
+        "MessageType",
         "Messages",
         "Prices",
+        "ProgressCallback",
+        "RedactedThinkingBlock",
         "Response",
         "ResponseMessage",
         "ResponseTokens",
@@ -28,21 +48,30 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "RolloutOutput",
         "RolloutTiming",
         "SamplingArgs",
+        "StartCallback",
         "State",
         "SystemMessage",
+        "TextContentPart",
         "TextMessage",
+        "ThinkingBlock",
+        "TimeSpan",
+        "TimeSpans",
+        "TokenUsage",
         "Tool",
         "ToolCall",
         "ToolMessage",
         "TrajectoryStep",
+        "TrajectoryStepTokens",
         "Usage",
         "UserMessage",
     ),
     "verifiers.errors": (
+        "BrowserSandboxError",
         "EmptyModelResponseError",
         "Error",
         "InfraError",
         "InvalidModelResponseError",
+        "JudgeError",
         "ModelAuthError",
         "ModelError",
         "OverlongPromptError",
@@ -58,6 +87,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "verifiers.decorators": ("cleanup", "stop", "teardown"),
     "verifiers.data": ("RowTable",),
     "verifiers.loading": ("MissingKeyError", "ensure_keys", "load_environment"),
+    "verifiers.envs.env_group": ("EnvGroup",),
     "verifiers.envs.environment": ("Environment",),
     "verifiers.envs.multiturn_env": ("MultiTurnEnv",),
     "verifiers.envs.singleturn_env": ("SingleTurnEnv",),
@@ -70,6 +100,8 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "verifiers.envs.integrations.openenv_env": ("OpenEnvEnv", "OpenEnvEpisodicSumRubric"),
     "verifiers.envs.integrations.reasoninggym_env": ("ReasoningGymEnv",),
     "verifiers.envs.integrations.textarena_env": ("TextArenaEnv",),
+    "verifiers.rubrics.judge_rubric": ("JudgeRubric",),
+    "verifiers.rubrics.math_rubric": ("MathRubric",),
     "verifiers.rubrics.rubric": ("Rubric",),
     "verifiers.rubrics.rubric_group": ("RubricGroup",),
     "verifiers.parsers.parser": ("Parser",),
@@ -82,15 +114,13 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "verifiers.clients.openai_completions_client": ("OpenAICompletionsClient",),
     "verifiers.clients.openai_responses_client": ("OpenAIResponsesClient",),
     "verifiers.clients.anthropic_messages_client": ("AnthropicMessagesClient",),
-    "verifiers.utils.data_utils": ("extract_boxed_answer", "extract_hash_answer"),
-}
-_LEFT_OUT = {
-    "CliAgentEnv": "it runs a foreign program in a sandbox and answers that program's own calls of a model, for which a "
-    "sandbox would have to reach a server of this process. Use vf.SandboxEnv, whose model calls the tools itself.",
-    "HarborEnv": "its tasks are container images with a test script each, played by programs as CliAgentEnv runs them. "
-    "Use vf.SandboxEnv with get_sandbox_request for the task's image and post_rollout for its tests.",
-    "BrowserEnv": "it drives browsers of a paid service. Use vf.MCPEnv with an MCP server for a browser, "
-    "or vf.SandboxEnv with an image that has one.",
+    "verifiers.utils.data_utils": ("extract_boxed_answer", "extract_hash_answer", "load_example_dataset"),
+    "verifiers.utils.logging_utils": (
+        "log_level",
+        "print_prompt_completions_sample",
+        "quiet_verifiers",
+        "setup_logging",
+    ),
 }
 _WHERE = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_WHERE)
@@ -98,10 +128,10 @@ __all__ = sorted(_WHERE)
 
 def __getattr__(name: str) -> Any:
     module = _WHERE.get(name)
-    if name in _LEFT_OUT:
-        raise AttributeError(f"verifiers.{name} is left out: {_LEFT_OUT[name]}")
     if module is None:
-        raise AttributeError(f"module 'verifiers' has no attribute '{name}'")
+        reason = None if name.startswith("__") else import_module("verifiers.left_out").REASONS.get(name)
+        said = f"verifiers.{name} is left out: {reason}" if reason else f"module 'verifiers' has no attribute '{name}'"
+        raise AttributeError(said)
     value = getattr(import_module(module), name)
     globals()[name] = value
     return value
@@ -109,3 +139,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_WHERE})
+
+
+if level := os.environ.get("VF_LOG_LEVEL"):
+    import_module("verifiers.utils.logging_utils").setup_from_environment(level)

@@ -4,6 +4,7 @@
     ├ ModelError                   the endpoint failed: nothing can be said of the model        → unscored
     │ ├ ModelAuthError             the key was refused: the same for every rollout              → the run ends early
     │ ├ RateLimitError             too many requests, also after waiting                        → unscored, retried
+    │ ├ JudgeError                 a judge could not be asked                                 → unscored
     │ └ InvalidModelResponseError  it answered, but not with something usable                   → scored, retried
     │   └ EmptyModelResponseError
     ├ OverlongPromptError          the conversation no longer fits into the model               → scored, truncated
@@ -13,6 +14,7 @@
     ├ InfraError                   a machine failed                                             → unscored, retried
     │ ├ TunnelError
     │ └ SandboxError
+    │   └ BrowserSandboxError
     ├ ScoringTimeoutError          scoring outlived its time limit                              → unscored
     └ RolloutError                 the environment's own code raised something else             → unscored
 
@@ -36,6 +38,10 @@ class ModelAuthError(ModelError):
 
 class RateLimitError(ModelError):
     """The endpoint had no room for the request (HTTP 429), also after every repetition of it."""
+
+
+class JudgeError(ModelError, RuntimeError):
+    """The model that judges gave no answer: nothing can be said of the one that is judged."""
 
 
 class InvalidModelResponseError(ModelError):
@@ -72,6 +78,10 @@ class TunnelError(InfraError):
 
 class SandboxError(InfraError):
     """A sandbox, or the server in it, failed."""
+
+
+class BrowserSandboxError(SandboxError):
+    """A sandbox with a browser in it failed."""
 
 
 class ScoringTimeoutError(Error):

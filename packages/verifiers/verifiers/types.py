@@ -9,58 +9,23 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self, TypedDict
+from typing import Any, ClassVar, Literal, Self, TypedDict
 
+from verifiers import parts
 from verifiers.clients.config import ClientConfig as ClientConfig
 from verifiers.clients.config import Prices as Prices
+from verifiers.records import Record as Record
 
-
-class Record(dict[str, Any]):
-    """A dict whose declared fields are attributes too; a declared field that was not given reads as None."""
-
-    FIELDS: ClassVar[tuple[str, ...]] = ()
-
-    def __getattr__(self, name: str) -> Any:
-        if name in self:
-            return self[name]
-        if name in self.FIELDS:
-            return None
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self[name] = value
-
-    def __missing__(self, key: str) -> Any:
-        if key in self.FIELDS:
-            return None
-        raise KeyError(key)
-
-    @classmethod
-    def model_validate(cls, value: Mapping[str, Any]) -> Self:
-        """A record of this class from any mapping."""
-        return cls(**value)
-
-    def model_dump(self, *, exclude_none: bool = False, **_: Any) -> dict[str, Any]:
-        """Plain dicts and lists all the way down, ready for `json.dumps`."""
-        return {key: _plain(value) for key, value in self.items() if not (exclude_none and value is None)}
-
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, **_: Any) -> Self:
-        """A shallow copy, with some fields replaced."""
-        copy = type(self).__new__(type(self))
-        dict.update(copy, self)
-        dict.update(copy, update or {})
-        return copy
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.items())})"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
+AnthropicThinkingBlock = parts.AnthropicThinkingBlock
+ContentPart = parts.ContentPart
+GenericContentPart = parts.GenericContentPart
+ImageUrlContentPart = parts.ImageUrlContentPart
+ImageUrlSource = parts.ImageUrlSource
+InputAudioContentPart = parts.InputAudioContentPart
+InputAudioSource = parts.InputAudioSource
+RedactedThinkingBlock = parts.RedactedThinkingBlock
+TextContentPart = parts.TextContentPart
+ThinkingBlock = parts.ThinkingBlock
 
 
 class ToolCallFunction(Record):
@@ -182,14 +147,31 @@ def as_tool_call(value: Any) -> ToolCall:
 
 
 Messages = list[Message]
+MessageContent = str | list[ContentPart]
+ClientType = Literal[
+    "openai_chat_completions",
+    "openai_chat_completions_token",
+    "openai_completions",
+    "openai_responses",
+    "anthropic_messages",
+]
+MessageType = Literal["chat", "completion"]
+FinishReason = Literal["stop", "length", "tool_calls"] | None
 MessagesLike = str | list[Any]
 """What an author may give for messages: a string, or a list of messages of ours, dicts or objects."""
 ChatMessage = dict[str, Any]
 ChatMessages = list[ChatMessage]
 Info = dict[str, Any]
 SamplingArgs = dict[str, Any]
-RewardFunc = Callable[..., float | Awaitable[float]]
+JsonPrimitive = str | int | float | bool | None
+IndividualRewardFunc = Callable[..., float | Awaitable[float]]
 GroupRewardFunc = Callable[..., list[float] | Awaitable[list[float]]]
+RewardFunc = IndividualRewardFunc | GroupRewardFunc
+DatasetBuilder = Callable[[], Any]
+"""A function without arguments that gives a dataset; called when the rows are first needed."""
+StartCallback = Callable[[int], Any]
+ProgressCallback = Callable[..., Any]
+LogCallback = Callable[[str], Any]
 
 
 class Tool(Record):
@@ -271,6 +253,18 @@ class Response:
             self.is_truncated = message.pop("is_truncated", False) or self.is_truncated
             self.tokens = message.pop("tokens", None) or self.tokens
         vars(message).update(finish_reason=self.finish_reason, is_truncated=self.is_truncated, tokens=self.tokens)
+
+
+class TrajectoryStepTokens(TypedDict):
+    """The tokens of one turn, cut to `max_seq_len`: see `verifiers.utils.token_utils.step_tokens`."""
+
+    prompt_ids: list[int]
+    prompt_mask: list[int]
+    completion_ids: list[int]
+    completion_mask: list[int]
+    completion_logprobs: list[float]
+    overlong_prompt: bool
+    is_truncated: bool
 
 
 class TrajectoryStep(TypedDict):
@@ -440,8 +434,30 @@ RolloutOutput = dict[str, Any]
 """One row of results.jsonl; its fields are listed in `verifiers.evaluation.outputs`."""
 
 
+GenerateMetadata = dict[str, Any]
+"""What a run was and how it went; its numbers are those of `prime_evals.summarize`."""
+
+
 class GenerateOutputs(TypedDict):
     """What `generate` and `evaluate` return."""
 
     outputs: list[RolloutOutput]
-    metadata: dict[str, Any]
+    metadata: GenerateMetadata
+
+
+class TokenUsage(TypedDict):
+    """Tokens of one rollout, in its row: over all turns, and in the last one."""
+
+    input_tokens: int
+    output_tokens: int
+    final_input_tokens: int
+    final_output_tokens: int
+
+
+class ErrorInfo(TypedDict):
+    """An error in a row: its kind, what caused it, its sentence."""
+
+    error: str
+    error_chain_repr: str
+    error_chain_str: str
+    message: str

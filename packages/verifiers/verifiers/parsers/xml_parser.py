@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from verifiers.parsers.parser import Parser
+from verifiers.types import Messages
 from verifiers.utils.message_utils import content_text
 
 
@@ -45,20 +46,19 @@ class XMLParser(Parser):
         return SimpleNamespace(**found)
 
     def parse_answer(self, completion: Any) -> Any:
-        """The answer field of the last message that has one, or None."""
-        texts = (
-            [completion]
-            if isinstance(completion, str)
-            else [content_text(message.get("content")) for message in reversed(self.get_assistant_messages(completion))]
-        )
-        tags = dict(self._fields).get(self.answer_field, [self.answer_field])
+        """The text of the tag `answer_field`, its alternatives not looked at: in messages the first one of the last
+        message that has any, in a string the last one; None without.
+        """
+        whole = isinstance(completion, str)
+        texts = [completion] if whole else [content_text(m.get("content")) for m in self._spoken_last_first(completion)]
         for text in texts:
-            parsed = self.parse(text, last=True)
-            for tag in tags:
-                value = getattr(parsed, tag, None)
-                if value is not None:
-                    return self.extract_fn(value)
+            value = getattr(self.parse(text, last=whole), self.answer_field, None)
+            if value is not None:
+                return self.extract_fn(value)
         return None
+
+    def _spoken_last_first(self, completion: Any) -> Messages:
+        return self.get_assistant_messages(completion)[::-1]
 
     def format(self, **kwargs: Any) -> str:
         """The fields as text, in order. Raises ValueError for a field that is missing."""
@@ -72,13 +72,14 @@ class XMLParser(Parser):
 
     def get_format_str(self) -> str:
         """How a completion should look, for a prompt."""
-        return "\n".join(f"<{' | '.join(tags)}>\n...\n</{' | '.join(tags)}>" for _, tags in self._fields)
+        shown = [tags[0] if len(tags) == 1 else f"[ {' | '.join(tags)} ]" for _, tags in self._fields]
+        return "\n".join(f"<{name}>\n...\n</{name}>" for name in shown)
 
     def get_format_reward_func(self) -> Callable[..., float]:
         """How well the model's messages keep the format, averaged over them; 0.0 without any.
 
-        A message earns 0.4 times the share of the fields that are there, 0.2 for having any, 0.2 for opening with a
-        first field's tag and 0.2 for closing with a last field's.
+        A message earns 0.2 in any case, 0.2 for opening with a first field's tag, 0.2 for closing with a last
+        field's, and, once one field is complete, 0.4 times the share of the fields of which it has some tag.
         """
 
         def format_reward_func(completion: Any, **_: Any) -> float:
@@ -90,9 +91,10 @@ class XMLParser(Parser):
         return format_reward_func
 
     def _format_score(self, text: str) -> float:
-        parsed = self.parse(text)
-        present = sum(any(getattr(parsed, tag) is not None for tag in tags) for _, tags in self._fields)
-        score = 0.4 * present / len(self._fields) + (0.2 if present else 0.0)
+        score = 0.2
+        if any(value is not None for value in vars(self.parse(text)).values()):
+            named = sum(any(f"<{tag}>" in text or f"</{tag}>" in text for tag in tags) for _, tags in self._fields)
+            score += 0.4 * named / len(self._fields)
         if any(text.strip().startswith(f"<{tag}>") for tag in self._fields[0][1]):
             score += 0.2
         if any(text.strip().endswith(f"</{tag}>") for tag in self._fields[-1][1]):

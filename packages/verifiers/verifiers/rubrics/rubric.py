@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from verifiers.decorators import marked
+from verifiers.errors import Error, is_unscored
 from verifiers.parsers.parser import Parser
 from verifiers.types import State
 from verifiers.utils.async_utils import function_name, maybe_await, maybe_call_with_named_args, parameter_names
@@ -23,7 +24,8 @@ class Rubric:
     A function may take any of prompt, completion, answer, state, info, task, parser, the objects added by
     `add_class_object`, and the dataset's other columns; sync or async. One that takes a plural (states, prompts, …)
     or is annotated to return a list scores all rollouts of an example at once. The reward is the weighted sum; weight
-    0.0 makes a metric. A function that raises is logged and counts 0.0.
+    0.0 makes a metric. A function that raises is logged and counts 0.0, but for what says nothing about the model (a
+    lost sandbox, a judge that does not answer: InfraError, ModelError): that rollout stays unscored, with the error.
     """
 
     def __init__(
@@ -87,6 +89,8 @@ class Rubric:
         try:
             return _finite(await maybe_call_with_named_args(func, **available))
         except Exception as error:
+            if isinstance(error, Error) and is_unscored(error):
+                raise
             self.logger.error("Error calling reward function %s: %s", function_name(func), error)
             return 0.0
 
@@ -109,6 +113,8 @@ class Rubric:
                 raise ValueError(f"it returned {len(scores)} scores for {len(states)} rollouts")
             return scores
         except Exception as error:
+            if isinstance(error, Error) and is_unscored(error):
+                raise
             self.logger.error("Error calling group reward function %s: %s", function_name(func), error)
             return [0.0] * len(states)
 
@@ -124,18 +130,37 @@ class Rubric:
     async def _evaluate(self, states: list[State]) -> None:
         totals = [0.0] * len(states)
         metrics: list[dict[str, float]] = [{} for _ in states]
+        lost: dict[int, Error] = {}
         for func, weight in zip(self.funcs, self.weights, strict=True):
-            if is_group_function(func):
-                scores = await self._call_group(func, states)
-            elif len(states) == 1:
-                scores = [await self._call(func, states[0])]
-            else:
-                scores = await asyncio.gather(*(self._call(func, state) for state in states))
-            for index, score in enumerate(scores):
+            for index, score in enumerate(await self._scores(func, states, lost)):
                 totals[index] += score * weight
                 metrics[index][function_name(func)] = score
-        for state, total, metric in zip(states, totals, metrics, strict=True):
+        for index, (state, total, metric) in enumerate(zip(states, totals, metrics, strict=True)):
             state["reward"], state["metrics"] = total, metric
+            if index in lost:
+                state["reward"], state["metrics"], state["error"] = None, None, lost[index]
+
+    async def _scores(self, func: Callable[..., Any], states: list[State], lost: dict[int, Error]) -> list[float]:
+        """One function's scores; those that cannot be had are 0.0 here, and why is put into `lost` by position."""
+
+        async def one(index: int) -> float:
+            if index in lost:
+                return 0.0
+            try:
+                return await self._call(func, states[index])
+            except Error as error:
+                lost[index] = error
+                return 0.0
+
+        if not is_group_function(func):
+            if len(states) == 1:
+                return [await one(0)]
+            return await asyncio.gather(*(one(index) for index in range(len(states))))
+        try:
+            return await self._call_group(func, states)
+        except Error as error:
+            lost.update(dict.fromkeys(range(len(states)), error))
+            return [0.0] * len(states)
 
     async def cleanup(self, state: State) -> None:
         """After scoring: the added handlers, then `@vf.cleanup` methods."""

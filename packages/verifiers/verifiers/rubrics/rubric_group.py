@@ -56,6 +56,7 @@ class RubricGroup(Rubric):
         totals = [0.0] * len(states)
         metrics: list[dict[str, float]] = [{} for _ in states]
         before = [(state.get("reward"), state.get("metrics")) for state in states]
+        errors = [state.get("error") for state in states]
         for rubric in self.rubrics:
             for state, (reward, metric) in zip(states, before, strict=True):
                 state["reward"], state["metrics"] = reward, metric
@@ -64,8 +65,11 @@ class RubricGroup(Rubric):
                 totals[index] += state["reward"] or 0.0
                 for name, value in (state["metrics"] or {}).items():
                     metrics[index][name] = metrics[index].get(name, 0.0) + value
-        for state, total, metric in zip(states, totals, metrics, strict=True):
+        for state, total, metric, error in zip(states, totals, metrics, errors, strict=True):
             state["reward"], state["metrics"] = total, metric
+            if state.get("error") is not error:  # what one child could not score has no sum
+                state["reward"], state["metrics"] = None, None
+                state.pop("advantage", None)
 
     async def cleanup(self, state: State) -> None:
         for rubric in self.rubrics:

@@ -43,8 +43,11 @@ def normalize_message(message: Any) -> Message:
     return cls(**{str(key): value for key, value in message.items()})
 
 
-def normalize_messages(messages: Any) -> Messages:
-    """A list of messages from a string (one user message), one message, or a list of any of the accepted shapes."""
+def normalize_messages(messages: Any, *, field_name: str = "messages") -> Messages:
+    """A list of messages from a string (one user message), one message, or a list of any of the accepted shapes.
+
+    field_name: what they are called in an error. Raises TypeError or ValueError with a sentence.
+    """
     if messages is None:
         return []
     if isinstance(messages, str):
@@ -53,7 +56,12 @@ def normalize_messages(messages: Any) -> Messages:
         return [normalize_message(messages)]
     if type(messages) is list and _OURS.issuperset(map(type, messages)):
         return messages.copy()
-    return [normalize_message(message) for message in messages]
+    try:
+        return [normalize_message(message) for message in messages]
+    except (TypeError, ValueError) as error:
+        if field_name == "messages":
+            raise
+        raise type(error)(f"{field_name}: {error}") from None
 
 
 def content_text(content: Any) -> str:

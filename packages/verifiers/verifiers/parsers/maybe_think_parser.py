@@ -1,0 +1,5 @@
+"""Where environments import MaybeThinkParser from."""
+
+from verifiers.parsers.think_parser import MaybeThinkParser
+
+__all__ = ["MaybeThinkParser"]
