@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
 from fastapi import Query, Request
 from fastapi.responses import HTMLResponse
+from packaging.version import Version as Number
 
 from prime_hub.db.models import Environment, Version
 from prime_hub.hub import Hub
@@ -79,9 +81,11 @@ async def frame(
         "href": href,
         "version": found.version,
         "newest": newest,
+        "other": None if newest else await _newest(hub, environment, found),
         "private": environment.visibility == "PRIVATE",
         "yanked": found.yanked_at is not None,
         "yanked_reason": found.yanked_reason,
+        "unmet": await asyncio.to_thread(hub.distributions.unmet, found.details.get("requires_dist")),
         "description": str(found.details.get("description") or ""),
         "tags": environment.tags if newest else _words(found.details.get("tags")),
         "stars": environment.stars,
@@ -96,3 +100,12 @@ async def frame(
 
 def _words(tags: object) -> list[str]:
     return [str(tag) for tag in tags] if isinstance(tags, list) else []
+
+
+async def _newest(hub: Hub, environment: Environment, shown: Version) -> dict[str, Any]:
+    """The version that is installed where none is named, beside another one: its number, and whether the other is a
+    candidate of a later one.
+    """
+    newest = await hub.catalogue.version(environment, "latest")
+    number, latest = Number(shown.version), Number(newest.version)
+    return {"number": newest.version, "candidate": number.is_prerelease and number > latest, "later": number > latest}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -14,6 +16,13 @@ PROOF_FIELD = "proof"
 MOST_FIELDS = 50
 MOST_BYTES = 64 * 1024
 MEDIA_TYPE = "application/x-www-form-urlencoded"
+
+
+class StaleForm(Forbidden):
+    """A form without a proof that holds: its page is loaded again."""
+
+    def __init__(self) -> None:
+        super().__init__("This form has become too old, or was not sent from this Hub's own page; load the page again.")
 
 
 class Form(dict[str, str]):
@@ -44,8 +53,13 @@ async def checked(request: Request, hub: HubDep, visitor: VisitorDep) -> Form:
     fields = await request.form(max_files=0, max_fields=MOST_FIELDS)
     form = Form([(name, value) for name, value in fields.multi_items() if isinstance(value, str)])
     if not proven(hub, visitor, form.get(PROOF_FIELD, "")):
-        raise Forbidden("This form has become too old, or was not sent from this Hub's own page; load the page again.")
+        raise StaleForm
     return form
+
+
+def given(form: Mapping[str, str] | None) -> defaultdict[str, str]:
+    """What a form that was refused said, for its page to say again; nothing in fields that it had not."""
+    return defaultdict(str, form or {})
 
 
 FormDep = Annotated[Form, Depends(checked)]

@@ -6,21 +6,25 @@ The API never takes the cookie, so no other site can make a browser use it.
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import quote, urlsplit
 
 from fastapi import Depends, Request
+from starlette.datastructures import URL
 from starlette.responses import Response
 
-from prime_hub.api.deps import HubDep, TokenDep
+from prime_hub.api.deps import HubDep, TokenDep, get_hub
 from prime_hub.db.models import Account, BrowserSession
 from prime_hub.errors import Unauthorized
 from prime_hub.hub import Hub
 from prime_hub.services.sessions import LONGEST
+from prime_hub.services.vault import Unreadable
 
 SIGN_IN = "/dashboard/sign-in"
 FORM_SECONDS = 12 * 3600
+HAND_ON_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -87,9 +91,18 @@ def _purpose(seed: str) -> str:
     return f"form\0{seed}"
 
 
-def sign_in_page(request: Request) -> str:
-    """Where to sign in, and to come back from."""
-    here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+async def seen(request: Request) -> Visitor | None:
+    """Who looks at a page that says what went wrong, perhaps before anybody had asked; None where that cannot be told."""
+    found = getattr(request.state, "visitor", None)
+    if found is None and "authorization" not in request.headers:
+        with suppress(Exception):  # whatever it is, the page is shown
+            found = await get_visitor(request, get_hub(request), None)
+    return found
+
+
+def sign_in_page(url: URL) -> str:
+    """Where to sign in, and to go on from to an address."""
+    here = url.path + (f"?{url.query}" if url.query else "")
     return f"{SIGN_IN}?next={quote(here, safe='')}"
 
 
@@ -119,6 +132,31 @@ def remember_form(response: Response, request: Request, hub: Hub, visitor: Visit
     """Bind the form on a page for people who are not signed in to this browser."""
     if visitor.session is None:
         _set(response, request, _name(request, hub, "form"), visitor.seed, None)
+
+
+def hand_on(response: Response, request: Request, hub: Hub, me: SignedIn, text: str) -> None:
+    """Keep a secret in the browser, sealed, for the page that it opens next (`handed_on`), which loading again repeats
+    nothing of.
+    """
+    sealed = hub.vault.seal(text, _place(me))
+    _set(response, request, _name(request, hub, "fresh"), sealed, HAND_ON_SECONDS)
+
+
+def handed_on(request: Request, hub: Hub, me: SignedIn) -> str | None:
+    """What was handed on to this browser's session; None for nothing."""
+    try:
+        return hub.vault.open(request.cookies.get(_name(request, hub, "fresh"), ""), _place(me))
+    except Unreadable:
+        return None
+
+
+def forget_handed_on(response: Response, request: Request, hub: Hub) -> None:
+    """It was shown; it is not shown again."""
+    response.delete_cookie(_name(request, hub, "fresh"), path="/", secure=_is_https(request, hub), httponly=True)
+
+
+def _place(me: SignedIn) -> str:
+    return f"handed on\0{me.session.id}"
 
 
 def _set(response: Response, request: Request, name: str, value: str, seconds: int | None) -> None:
