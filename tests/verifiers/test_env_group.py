@@ -16,7 +16,7 @@ class Held(vf.SingleTurnEnv):
         super().__init__(**kwargs)
 
     async def setup_state(self, state):
-        self.happened.append(("setup", state["info"]["env_id"], dict(state["sampling_args"])))
+        self.happened.append(("setup", dict(state["info"]), dict(state["sampling_args"])))
 
     @vf.cleanup
     async def note(self, state):
@@ -66,8 +66,8 @@ async def test_each_row_is_played_and_scored_by_its_own():
     assert result["outputs"][0]["metrics"] == {"right": 1.0, "num_turns": 1.0, "sums": 0.0}
     assert result["outputs"][2]["metrics"] == {"right": 0.0, "num_turns": 1.0, "sums": 4.0}
     assert [row["info"].get("env_id") for row in result["outputs"]] == ["maths", "maths", "words"]
-    kind, route, sampling = maths_env.happened[0]
-    assert (kind, route) == ("setup", "maths")
+    kind, info, sampling = maths_env.happened[0]
+    assert (kind, info) == ("setup", {"k": 1}), "its own info, without the group's part"
     assert sampling == {"n": 1, "extra_body": {}, "temperature": 0.5, "top_p": 0.9, "seed": 1}
     assert words_env.happened[1:] == ["cleanup"]
     await group._teardown()
@@ -105,7 +105,7 @@ async def test_groups_in_groups():
     assert [row["advantage"] for row in result["outputs"]][4:6] == [-0.5, 0.5]
     assert set(result["outputs"][6]["metrics"]) == {"right", "compare", "sums", "num_turns"}
     assert result["outputs"][4]["info"]["env_id"] == ["inner", "compared"]
-    assert group_scored.happened[0][:2] == ("setup", "compared")
+    assert group_scored.happened[0][:2] == ("setup", {})
     assert outer.rubric.has_group_functions() and not vf.EnvGroup([maths()]).rubric.has_group_functions()
     assert outer.rubric.get_reward_func_names() == ["right", "num_turns", "compare", "sums"]
     await outer._teardown()
@@ -161,11 +161,11 @@ async def test_each_has_its_own_time_for_scoring_and_its_own_cleanup():
         await asyncio.Event().wait()
 
     rubric = vf.Rubric(funcs=[slow])
-    rubric.add_cleanup_handler(lambda state: cleaned.append(state["info"]["env_id"]))
+    rubric.add_cleanup_handler(lambda state: cleaned.append(dict(state["info"])))
     stuck = vf.SingleTurnEnv(dataset=[{"question": "s"}], rubric=rubric, scoring_timeout_seconds=0.05)
     group = vf.EnvGroup([stuck, words()], ["stuck", "words"])
     outputs = (await group.evaluate(EchoPolicy(), "m"))["outputs"]
-    assert [row["reward"] for row in outputs] == [None, 2.0] and cleaned == ["stuck"]
+    assert [row["reward"] for row in outputs] == [None, 2.0] and cleaned == [{}]
     assert outputs[0]["error"]["error"] == "ScoringTimeoutError"
     assert "Scoring in 'stuck' took longer than 0.05 seconds" in outputs[0]["error"]["message"]
 

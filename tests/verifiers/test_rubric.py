@@ -11,6 +11,7 @@ from verifiers.types import RolloutTiming
 def state(completion="x", answer="a", **fields):
     said = [vf.AssistantMessage(completion)]
     row = {"prompt": [vf.UserMessage("q")], "answer": answer, "info": {"k": 1}, "example_id": 0, "level": 3}
+    row["rollout_index"] = 1
     step = {"reward": None, "advantage": None}
     return vf.State(input=row, completion=said, trajectory=[step], task={"t": 1}, timing=RolloutTiming(), **fields)
 
@@ -33,7 +34,8 @@ async def test_functions_get_what_they_name():
     await rubric.score_rollout(one)
     assert one["reward"] == 1.0 and one["metrics"] == {"all_of_it": 0.5, "rest": 2.0}
     assert seen["judge"] == "J" and seen["level"] == 3 and seen["info"] == {"k": 1} and seen["parser"] is rubric.parser
-    assert {"prompt", "completion", "state", "level", "judge", "parser"} <= seen["rest"]
+    columns = {"prompt", "completion", "answer", "state", "info", "task", "example_id", "level"}
+    assert seen["rest"] == {*columns, "judge", "parser"}
 
 
 async def test_groups_and_advantages():

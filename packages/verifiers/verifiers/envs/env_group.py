@@ -103,8 +103,8 @@ class EnvGroup(Environment):
         """Have the row played by its environment. Raises ValueError where no environment is its own."""
         route = route_of(input)
         env = self.get_env_for_name(route[0])
-        info = {**decode_info(input.get("info")), "env_id": _named(route[1:] or route)}
-        row = {**input, "info": info}
+        row = {**input, "info": dict(decode_info(input.get("info")))}
+        _enter(row["info"], route)
         if len(route) == 1:
             _drop_foreign(row, env)
         state = await env.rollout(row, client, model, {**self._given_sampling_args, **(sampling_args or {})})
@@ -201,14 +201,22 @@ def route_of(row: Mapping[str, Any]) -> Route:
 
 @contextmanager
 def inside(states: Sequence[State], route: Route) -> Generator[None]:
-    """Within the block `info["env_id"]` is what the environment at the first step of the route knows."""
+    """Within the block `info` is as the environment at the first step of the route knows it."""
     for state in states:
-        state["info"]["env_id"] = _named(route[1:] or route)
+        _enter(state["info"], route)
     try:
         yield
     finally:
         for state in states:
             state["info"]["env_id"] = _named(route)
+
+
+def _enter(info: dict[str, Any], route: Route) -> None:
+    """Take the first step of the route out of `info`; an environment that is no group sees nothing of it."""
+    if len(route) > 1:
+        info["env_id"] = _named(route[1:])
+    else:
+        info.pop("env_id", None)
 
 
 def _named(route: Sequence[str]) -> str | list[str]:

@@ -77,7 +77,7 @@ class Rubric:
     async def _call(self, func: Callable[..., Any], state: State) -> float:
         row = state["input"]
         available = {
-            **{key: value for key, value in row.items() if isinstance(key, str)},
+            **{key: value for key, value in row.items() if isinstance(key, str) and key != "rollout_index"},
             "prompt": state["prompt"],
             "completion": state.get("completion"),
             "answer": state.get("answer", ""),
