@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -28,7 +27,12 @@ from verifiers.types import (
     State,
     TimeSpan,
 )
-from verifiers.utils.async_utils import function_name, maybe_await, maybe_call_with_named_args
+from verifiers.utils.async_utils import (
+    ends_only_its_rollout,
+    function_name,
+    maybe_await,
+    maybe_call_with_named_args,
+)
 from verifiers.utils.message_utils import normalize_messages, normalize_tool
 from verifiers.utils.usage import count_usage
 
@@ -232,24 +236,32 @@ class Environment(ABC):
         return response
 
     async def _cleanup(self, state: State) -> None:
-        cancelled = None
-        for handler in marked(self, "cleanup"):
-            try:
-                await maybe_call_with_named_args(handler, state=state, env=self)
-            except asyncio.CancelledError as error:  # the handlers after this one have something to give back as well
-                cancelled = error
-            except Exception as error:
-                self.logger.warning("Cleanup %s failed: %s: %s", function_name(handler), type(error).__name__, error)
-        if cancelled is not None:
-            raise cancelled
+        handlers = marked(self, "cleanup")
+        await self._all("Cleanup", handlers, lambda one: maybe_call_with_named_args(one, state=state, env=self))
 
     async def _teardown(self) -> None:
         """Let go of everything the environment holds: the rubric's teardown first, then `@vf.teardown` methods."""
-        for handler in [self.rubric.teardown, *marked(self, "teardown")]:
+        handlers = [self.rubric.teardown, *marked(self, "teardown")]
+        await self._all("Teardown", handlers, lambda one: maybe_await(one()))
+
+    async def _release(self, state: State) -> None:
+        """The rubric lets go of what it holds for a rollout: after scoring, or instead of it."""
+        await self._all("Cleanup", [self.rubric.cleanup], lambda one: one(state))
+
+    async def _all(self, what: str, handlers: Sequence[Any], call: Callable[[Any], Awaitable[Any]]) -> None:
+        """Call every handler, also when one of them fails or is cancelled: each has something to give back."""
+        interrupted = None
+        for handler in handlers:
             try:
-                await maybe_await(handler())
-            except Exception as error:
-                self.logger.warning("Teardown %s failed: %s: %s", function_name(handler), type(error).__name__, error)
+                await call(handler)
+            except BaseException as error:
+                if ends_only_its_rollout(error):
+                    kind = type(error).__name__
+                    self.logger.warning("%s %s failed: %s: %s", what, function_name(handler), kind, error)
+                else:
+                    interrupted = error
+        if interrupted is not None:
+            raise interrupted
 
     async def __aenter__(self) -> Self:
         return self
@@ -273,16 +285,19 @@ class Environment(ABC):
         try:
             async with asyncio.timeout(self.scoring_timeout_seconds) as limit:
                 await self._score(scorable, as_group)
-        except Exception as error:
+        except BaseException as error:
+            if not ends_only_its_rollout(error):
+                raise
             # A rubric's own call may time out too, long before ours.
             if isinstance(error, TimeoutError) and limit.expired():
                 seconds = f"{self.scoring_timeout_seconds:g} seconds (scoring_timeout_seconds)"
                 error = ScoringTimeoutError(f"Scoring took longer than {seconds}.")
             self._spoil(scorable, error)
-        for state in states:
-            state["timing"].scoring.start, state["timing"].scoring.end = started, time.time()
-            with contextlib.suppress(Exception):
-                await self.rubric.cleanup(state)
+        finally:
+            ended = time.time()
+            for state in states:
+                state["timing"].scoring.start, state["timing"].scoring.end = started, ended
+            await self._all("Cleanup", states, self._release)
 
     async def _score(self, states: list[State], as_group: bool) -> None:
         if not self.score_rollouts:
@@ -294,7 +309,7 @@ class Environment(ABC):
         elif states:
             await self.rubric.score_group(states)
 
-    def _spoil(self, states: list[State], error: Exception) -> None:
+    def _spoil(self, states: list[State], error: BaseException) -> None:
         for state in states:
             state["reward"], state["metrics"], state["error"] = None, None, typed(error)
 

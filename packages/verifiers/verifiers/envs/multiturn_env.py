@@ -13,7 +13,7 @@ from verifiers.envs.environment import Environment
 from verifiers.errors import OverlongPromptError, typed
 from verifiers.rubrics.rubric import Rubric
 from verifiers.types import Messages, MessagesLike, Response, RolloutInput, State, TimeSpan, TrajectoryStep
-from verifiers.utils.async_utils import maybe_await, maybe_call_with_named_args
+from verifiers.utils.async_utils import ends_only_its_rollout, maybe_await, maybe_call_with_named_args
 from verifiers.utils.message_utils import normalize_messages
 from verifiers.utils.token_utils import step_tokens
 
@@ -177,7 +177,7 @@ class MultiTurnEnv(Environment):
             if isinstance(prepared, State):
                 state = prepared
             state["prompt"] = normalize_messages(state["prompt"])
-        except Exception as error:
+        except BaseException as error:
             self._record(state, error)
         state["timing"].setup.end = time.time()
         return state
@@ -192,18 +192,20 @@ class MultiTurnEnv(Environment):
                     continue
                 response = await self.get_model_response(state, messages)
                 await self.add_model_response(state, messages, response)
-            except Exception as error:
+            except BaseException as error:
                 self._record(state, error)
 
     async def _stopped(self, state: State) -> bool:
         try:
             return await self.is_completed(state)
-        except Exception as error:
+        except BaseException as error:
             self._record(state, error)
             self._complete(state, "has_error")
             return True
 
-    def _record(self, state: State, error: Exception) -> None:
+    def _record(self, state: State, error: BaseException) -> None:
+        if not ends_only_its_rollout(error):
+            raise error
         state["error"] = typed(error)
         if isinstance(error, OverlongPromptError):
             state["prompt_too_long"] = True

@@ -20,6 +20,7 @@ from verifiers.clients.resolve import as_client
 from verifiers.errors import ModelAuthError, is_retriable, typed
 from verifiers.evaluation.outputs import from_row, state_to_output, to_row
 from verifiers.types import GenerateOutputs, RolloutOutput, RolloutTiming, State
+from verifiers.utils.async_utils import ends_only_its_rollout
 from verifiers.utils.message_utils import normalize_messages
 
 if TYPE_CHECKING:
@@ -143,6 +144,9 @@ class Runner:
             # What is finished gets written also when a second Ctrl-C comes, or a connection does not close well.
             try:
                 await asyncio.gather(*workers, return_exceptions=True)
+                for group in self._groups.values():  # played, and never to be scored
+                    for state, _ in group.states:
+                        await self.env._release(state)
                 if self._own_client:
                     await self.client.close()
             finally:
@@ -189,6 +193,7 @@ class Runner:
             error = state.get("error")
             if isinstance(error, ModelAuthError):
                 self.stopped = self.stopped or error
+                await self.env._release(state)
                 await self._record([(state, attempt)], final=False)
                 return
             if attempt > self.options.max_retries or not is_retriable(error):
@@ -198,6 +203,7 @@ class Runner:
                 0.5, 1
             )
             self._log(f"Retrying example {row['example_id']} in {delay:.1f} s: {type(error).__name__}: {error}")
+            await self.env._release(state)
             await self._record([(state, attempt)], final=False)
             self._tell([])
             await asyncio.sleep(delay)
@@ -211,7 +217,9 @@ class Runner:
     async def _rollout(self, row: dict[str, Any]) -> State:
         try:
             return await self.env.rollout(dict(row), self.client, self.model, self.sampling_args)
-        except Exception as error:
+        except BaseException as error:
+            if not ends_only_its_rollout(error):
+                raise
             return failed_state(row, error)
 
     async def _finish(self, row: dict[str, Any], state: State, attempt: int) -> None:
@@ -224,8 +232,8 @@ class Runner:
         group.waiting -= 1
         if group.waiting == 0:
             group.states.sort(key=lambda item: item[0]["rollout_index"])
-            await self.env.score([state for state, _ in group.states])
             finished, group.states = group.states, []
+            await self.env.score([state for state, _ in finished])
             await self._record(finished, final=True)
 
     async def _record(self, finished: list[tuple[State, int]], final: bool) -> None:
@@ -281,7 +289,7 @@ def number_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return numbered
 
 
-def failed_state(row: Mapping[str, Any], error: Exception) -> State:
+def failed_state(row: Mapping[str, Any], error: BaseException) -> State:
     """The state of a rollout that could not even begin."""
     try:
         prompt = normalize_messages(row.get("prompt"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 from collections.abc import Callable
@@ -25,6 +26,18 @@ def parameter_names(func: Callable[..., Any]) -> tuple[tuple[str, ...], bool]:
         return _wants(func)
     except TypeError:  # an unhashable callable object
         return _wants.__wrapped__(func)
+
+
+def ends_only_its_rollout(error: BaseException) -> bool:
+    """Whether what an author's code has raised concerns its own rollout, and not the run.
+
+    So do `exit()` in code of the model's that was run here, and the cancellation of a task that was waited for; not so
+    Ctrl-C and the cancellation of the running task itself.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and not task.cancelling()
+    return isinstance(error, Exception | SystemExit)
 
 
 async def maybe_await(value: Any) -> Any:
