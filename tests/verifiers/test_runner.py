@@ -254,3 +254,11 @@ async def test_the_runner_says_where_it_stands():
     runner.listener = lambda progress, new: seen.append((progress.finished, progress.retries, len(new)))
     await runner.run()
     assert seen[-1] == (4, 1, 1) and runner.progress.scored == 4 and runner.progress.running == 0
+
+
+async def test_a_run_that_cannot_begin_lets_go_of_its_folder(tmp_path):
+    env = make()
+    with pytest.raises(ValueError, match="Unsupported client type: object") as refused:
+        await env.evaluate(object(), "m", results_path=tmp_path / "run")
+    result = await env.evaluate(EchoPolicy(), "m", results_path=tmp_path / "run")
+    assert len(result["outputs"]) == len(ROWS), refused

@@ -343,10 +343,10 @@ async def generate(
                 listener(finished, new, described)
 
     listener = report if any(listeners) else None
-    runner = Runner(env, rows, client, model, sampling_args, chosen, store, listener)
-    if chosen.on_start is not None:
-        chosen.on_start(len(rows))
     try:
+        runner = Runner(env, rows, client, model, sampling_args, chosen, store, listener)
+        if chosen.on_start is not None:
+            chosen.on_start(len(rows))
         outputs = await runner.run()
     finally:
         if store is not None:
