@@ -12,6 +12,8 @@ from verifiers.errors import Error, ModelError
 from verifiers.types import Message, Messages, MessagesLike, Response, Tool
 from verifiers.utils.message_utils import normalize_messages, normalize_tool
 
+_OF_THE_PACKAGE = frozenset({"api_key", "base_url", "chat", "completions", "embeddings", "messages", "responses"})
+
 
 class Client(ABC):
     """Translates messages and tools into a provider's own shape, asks it, and translates the answer back.
@@ -21,7 +23,7 @@ class Client(ABC):
     used by many rollouts at once.
 
     `retries` counts the requests that were repeated; `on_retry(reason, wait_seconds)` is called before each wait.
-    `prices`, where known, give every response its `cost`.
+    `prices`, where known, give every response its `cost`. `client` is the provider's own client, where there is one.
     """
 
     retries: int = 0
@@ -30,6 +32,12 @@ class Client(ABC):
 
     def __init__(self, client_or_config: Any = None) -> None:
         self.client = self.setup_client(client_or_config)
+
+    def __getattr__(self, name: str) -> Any:
+        # In an environment written for 0.1.10 the package's own client stands in this place.
+        if name in _OF_THE_PACKAGE and (client := self.client) is not None:
+            return getattr(client, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @abstractmethod
     def setup_client(self, client_or_config: Any) -> Any:

@@ -77,6 +77,7 @@ class SDKClient(Client):
         self._answered = False
         self._parameters: frozenset[str] | None = None
         self._takes_all = False
+        self._native: Any = None
         super().__init__(client_or_config)
 
     def setup_client(self, client_or_config: Any) -> Any:
@@ -85,6 +86,7 @@ class SDKClient(Client):
             self.max_retries = self.config.max_retries
             self.prices = self.config.prices
             return None
+        self._native = client_or_config
         if any(base.__name__ == "SyncAPIClient" for base in type(client_or_config).__mro__):
             raise ValueError(
                 f"Unsupported client type: {type(client_or_config).__name__} answers only one request at a time. "
@@ -95,7 +97,17 @@ class SDKClient(Client):
         if copy is None or "create" in vars(attrgetter(self.CREATE.rpartition(".")[0])(client_or_config)):
             return client_or_config
         self.max_retries = client_or_config.max_retries
-        return copy(client_or_config, max_retries=0)
+        self._native = copy(client_or_config, max_retries=0)
+        return client_or_config
+
+    @property
+    def client(self) -> Any:
+        """The package's client: the one that was given, or else that of the running event loop."""
+        return self._given if self.config is None else self.native()
+
+    @client.setter
+    def client(self, client: Any) -> None:
+        self._given = client
 
     @staticmethod
     @abstractmethod
@@ -112,7 +124,7 @@ class SDKClient(Client):
 
     def native(self) -> Any:
         """The package's client for the running loop."""
-        return self.client if self.config is None else self._opened()[1]
+        return self._native if self.config is None else self._opened()[1]
 
     def _opened(self) -> tuple[asyncio.AbstractEventLoop, Any, Any]:
         loop = asyncio.get_running_loop()
@@ -138,7 +150,7 @@ class SDKClient(Client):
         if request.pop("stream", None):
             raise ModelError("A rollout waits for whole answers: leave `stream` out of the sampling arguments.")
         if self.config is None:
-            create = attrgetter(self.CREATE)(self.client)
+            create = attrgetter(self.CREATE)(self._native)
             answer = await create(**self._as_it_takes(create, request))
         else:
             if self.config.extra_headers_from_state and state is not None:
@@ -214,7 +226,7 @@ class SDKClient(Client):
     @property
     def address(self) -> str:
         """The base URL, without anything secret in it."""
-        return shown_url(self.config.api_base_url if self.config is not None else str(self.client.base_url))
+        return shown_url(self.config.api_base_url if self.config is not None else str(self._native.base_url))
 
 
 def check_config(config: ClientConfig) -> ClientConfig:

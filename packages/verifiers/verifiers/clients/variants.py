@@ -23,8 +23,17 @@ class VariantsClient(Client):
             client.on_retry = self._heard
         super().__init__()
 
-    def setup_client(self, client_or_config: Any) -> Any:
+    def setup_client(self, client_or_config: Any) -> None:
+        return None
+
+    @property
+    def client(self) -> Any:
+        """The first client's own."""
         return self.clients[0].client
+
+    @client.setter
+    def client(self, client: Any) -> None:
+        pass
 
     def of(self, state: Any = None) -> Client:
         """The client of this rollout's group."""

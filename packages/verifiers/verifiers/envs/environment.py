@@ -8,6 +8,7 @@ import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from copy import copy
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -77,6 +78,9 @@ class Environment(ABC):
         self.few_shot = few_shot
         self.parser = parser or Parser()
         self.rubric = rubric or Rubric(parser=self.parser)
+        if isinstance(rubric, RubricGroup):  # to which `add_rubric` adds: other environments may have the same group
+            self.rubric = copy(rubric)
+            self.rubric.rubrics = list(rubric.rubrics)
         given = dict(sampling_args or {})
         self.sampling_args = {"n": 1, **given, "extra_body": dict(given.get("extra_body") or {})}
         older_tools = kwargs.pop("oai_tools", None)
@@ -131,12 +135,20 @@ class Environment(ABC):
             self._train = self._prepared(self._train())
         return self._train
 
+    @dataset.setter
+    def dataset(self, dataset: Any) -> None:
+        self._train = self._prepared(dataset)
+
     @property
     def eval_dataset(self) -> Any:
         """The evaluation rows, formatted; None when there are only training rows."""
         if callable(self._eval):
             self._eval = self._prepared(self._eval())
         return self._eval
+
+    @eval_dataset.setter
+    def eval_dataset(self, dataset: Any) -> None:
+        self._eval = self._prepared(dataset)
 
     def get_dataset(self, n: int = -1, seed: int | None = None) -> Any:
         """Training rows: shuffled by `seed` (and kept so) when given, the first `n` when n > 0."""
@@ -208,25 +220,33 @@ class Environment(ABC):
     ) -> State:
         """Play one row to its end. Failures are in `state["error"]`, never raised."""
 
-    async def get_model_response(self, state: State, prompt: Messages, **overrides: Any) -> Response:
-        """Ask the model; overrides: client, model, tool_defs (or oai_tools), sampling_args, None for the rollout's own.
+    async def get_model_response(
+        self,
+        state: State,
+        prompt: Messages,
+        client: Any = None,
+        model: str | None = None,
+        tool_defs: Sequence[Any] | None = None,
+        sampling_args: Mapping[str, Any] | None = None,
+        **older: Any,
+    ) -> Response:
+        """Ask the model; None for what is the rollout's own. `oai_tools` is another name of tool_defs.
+
         Raises what `Client.get_response` raises.
         """
-        client, tools = state["client"], state["tool_defs"]
-        if overrides:
+        if client is not None:
             from verifiers.clients.resolve import as_client
 
-            overrides = {key: value for key, value in overrides.items() if value is not None}
-            client = as_client(overrides["client"]) if "client" in overrides else client
-            given = overrides.get("tool_defs", overrides.get("oai_tools"))
-            tools = tools if given is None else [normalize_tool(tool) for tool in given]
+            client = as_client(client)
+        given = older.get("oai_tools") if tool_defs is None else tool_defs
+        tools = state["tool_defs"] if given is None else [normalize_tool(tool) for tool in given]
         span = TimeSpan(start=time.time())
         state["timing"].model.spans.append(span)
         try:
-            response: Response = await client.get_response(
+            response: Response = await (client or state["client"]).get_response(
                 prompt=prompt,
-                model=overrides.get("model", state["model"]),
-                sampling_args=overrides.get("sampling_args", state["sampling_args"]),
+                model=state["model"] if model is None else model,
+                sampling_args=state["sampling_args"] if sampling_args is None else sampling_args,
                 tools=tools or None,
                 state=state,
             )

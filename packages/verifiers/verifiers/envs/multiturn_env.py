@@ -46,7 +46,7 @@ class MultiTurnEnv(Environment):
 
     # What a subclass writes or overrides
 
-    async def setup_state(self, state: State) -> State | None:
+    async def setup_state(self, state: State, **kwargs: Any) -> State | None:
         """Prepare the state before the first turn, in place; a returned state replaces it."""
         return state
 
@@ -59,7 +59,8 @@ class MultiTurnEnv(Environment):
         trajectory = state["trajectory"]
         if not trajectory:
             return normalize_messages(state["prompt"])
-        said: Messages = trajectory[-1]["prompt"] + normalize_messages(trajectory[-1]["completion"])
+        # Steps of ours hold messages; those that a subclass has made itself may hold dicts.
+        said = normalize_messages(trajectory[-1]["prompt"]) + normalize_messages(trajectory[-1]["completion"])
         length = len(said)
         span = TimeSpan(start=time.time())
         state["timing"].env.spans.append(span)
@@ -142,7 +143,9 @@ class MultiTurnEnv(Environment):
         trajectory = state["trajectory"]
         completion: Messages = []
         if trajectory:
-            completion = (trajectory[-1]["prompt"] + trajectory[-1]["completion"])[len(state["prompt"]) :]
+            last = trajectory[-1]
+            shown = normalize_messages(last["prompt"]) + normalize_messages(last["completion"])
+            completion = shown[len(state["prompt"]) :]
         state["completion"] = completion + normalize_messages(state.get("final_env_response"))
 
     # The loop
@@ -197,7 +200,10 @@ class MultiTurnEnv(Environment):
 
     async def _stopped(self, state: State) -> bool:
         try:
-            return await self.is_completed(state)
+            completed = await self.is_completed(state)
+            if completed and not state["is_completed"]:  # a subclass has an `is_completed` of its own
+                self._complete(state, "is_completed")
+            return completed
         except BaseException as error:
             self._record(state, error)
             self._complete(state, "has_error")

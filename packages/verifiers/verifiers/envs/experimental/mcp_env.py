@@ -87,12 +87,13 @@ class MCPEnv(ToolEnv):
             **kwargs,
         )
 
-    async def setup_state(self, state: State, **kwargs: Any) -> None:
+    async def setup_state(self, state: State, **kwargs: Any) -> State:
         """Connect to the servers where that is not done. Raises MCPServerError."""
         await super().setup_state(state)
         await self.connect()
         if not (state["info"].get("tool_defs") or state["info"].get("oai_tools")):
             state["tool_defs"] = list(self.tool_defs)
+        return state
 
     async def connect(self) -> None:
         """Connect to every server that is not connected, and offer its tools."""
