@@ -9,7 +9,7 @@ from typing import Any
 
 from verifiers.clients.config import Prices
 from verifiers.errors import Error, ModelError
-from verifiers.types import Message, Messages, MessagesLike, Response, Tool
+from verifiers.types import Messages, MessagesLike, Response, Tool
 from verifiers.utils.message_utils import normalize_messages, normalize_tool
 
 _OF_THE_PACKAGE = frozenset({"api_key", "base_url", "chat", "completions", "embeddings", "messages", "responses"})
@@ -87,11 +87,15 @@ class Client(ABC):
     ) -> Response:
         """One answer to `prompt`; kwargs carries `state`, which offline policies look at."""
         try:
-            # A rollout's messages have been looked through; those of a judge, say, may be a string or dicts.
-            if not (isinstance(prompt, list) and prompt and isinstance(prompt[0], Message)):
-                prompt = normalize_messages(prompt)
-            native, extra = await self.to_native_prompt(prompt)
+            native, extra = await self.to_native_prompt(normalize_messages(prompt))
             native_tools = [await self.to_native_tool(normalize_tool(tool)) for tool in tools] if tools else None
+        except Error:
+            raise
+        except Exception as error:
+            raise ModelError(
+                f"The model was not asked, because of the prompt or the tools: {type(error).__name__}: {error}"
+            ) from error
+        try:
             attempt = 0
             while True:
                 try:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from verifiers.clients.client import Client
 from verifiers.clients.config import ClientConfig, headers_from_state
+from verifiers.clients.content import encodable
 from verifiers.clients.retry import SILENT_RETRIES, backoff, is_repeated, retry_after
 from verifiers.errors import Error, InvalidModelResponseError, ModelAuthError, ModelError, OverlongPromptError
 from verifiers.errors import RateLimitError as RateLimited
@@ -36,6 +37,7 @@ _OVERLONG = (
     "exceed context limit",
     "maximum model length",
 )
+HIDDEN = "[key]"
 _NO_MONEY = ("insufficient_quota", "credit balance is too low", "insufficient balance")
 _REQUEST_OPTIONS = {
     "extra_headers": "headers",
@@ -149,6 +151,12 @@ class SDKClient(Client):
         """
         if request.pop("stream", None):
             raise ModelError("A rollout waits for whole answers: leave `stream` out of the sampling arguments.")
+        try:
+            return await self._sent(dict(request), state)
+        except UnicodeEncodeError:  # a model may well have written half a character
+            return await self._sent(encodable(request), state)
+
+    async def _sent(self, request: dict[str, Any], state: Any) -> Any:
         if self.config is None:
             create = attrgetter(self.CREATE)(self._native)
             answer = await create(**self._as_it_takes(create, request))
@@ -198,7 +206,7 @@ class SDKClient(Client):
 
     def translate_error(self, error: Exception) -> Error:
         sdk = self.sdk()
-        text = _said(error)
+        text = self._without_key(error)
         status = getattr(error, "status_code", None)
         if isinstance(error, sdk.APIResponseValidationError | json.JSONDecodeError):
             return InvalidModelResponseError(f"Model returned something that is not {self.ANSWER}: {text}")
@@ -214,7 +222,20 @@ class SDKClient(Client):
             return ModelError(f"The model endpoint {self.address} did not answer in time.")
         elif isinstance(error, sdk.APIConnectionError):
             return ModelError(f"Could not reach the model endpoint {self.address}: {_reason(error)}")
+        elif not isinstance(error, sdk.APIError):  # nothing that the endpoint did
+            kind = type(error).__name__
+            return ModelError(f"Asking the model endpoint {self.address} failed on this side: {kind}: {error}")
         return ModelError(f"The model endpoint {self.address} failed: {text}")
+
+    def _without_key(self, error: Exception) -> str:
+        """What the error says. An endpoint may repeat the key it was given: it is taken out, of the error itself too."""
+        key = self.config.api_key() if self.config is not None else getattr(self._native, "api_key", None)
+        text = _said(error)
+        if not isinstance(key, str) or len(key) < 8:  # a word such as EMPTY, which local servers take
+            return text
+        if key in str(error):
+            error.args = tuple(str(part).replace(key, HIDDEN) for part in error.args)
+        return text.replace(key, HIDDEN)
 
     def _refused(self, status: int, error: Exception) -> str:
         """What was refused, the key or the account, if that is what the answer says; "" otherwise."""
