@@ -9,6 +9,8 @@ from pydantic import BaseModel
 
 import verifiers as vf
 from verifiers.evaluation.policies import Policy
+from verifiers.utils.json_schema import first
+from verifiers.utils.json_schema_check import accepts
 from verifiers.utils.tool_utils import schema_of, tool_from_function
 
 
@@ -163,3 +165,27 @@ def test_older_tool_definitions_are_taken():
     shape = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}
     env = vf.SingleTurnEnv(dataset=[{"question": "q"}], oai_tools=[shape])
     assert env.tool_defs == [vf.Tool("f", "d", {"type": "object"})]
+
+
+def test_definitions_of_models_stand_where_references_look_for_them():
+    def models(kind):
+        class Leaf(BaseModel):
+            value: kind
+
+        class Branch(BaseModel):
+            leaves: list[Leaf]
+
+        return Branch
+
+    numbers, words = models(int), models(str)
+
+    def plant(one: numbers, more: list[numbers], other: words | None = None) -> str:
+        """Plants."""
+
+    schema = tool_from_function(plant).parameters
+    assert "$defs" not in json.dumps(schema["properties"]).replace("#/$defs/", "")
+    value = {"one": {"leaves": [{"value": 1}]}, "more": [{"leaves": [{"value": 2}]}]}
+    assert accepts(schema, {**value, "other": {"leaves": [{"value": "a"}]}})
+    assert not accepts(schema, {**value, "other": {"leaves": [{"value": 1}]}})
+    assert not accepts(schema, {**value, "more": [{"leaves": [{"value": "a"}]}]})
+    assert accepts(schema, first(schema)) and set(schema["$defs"]) == {"Leaf", "Leaf2"}

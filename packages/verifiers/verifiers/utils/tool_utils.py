@@ -25,10 +25,11 @@ def tool_from_function(func: Callable[..., Any]) -> Tool:
     summary, described = _docstring(inspect.getdoc(func) or "")
     properties: dict[str, Any] = {}
     required = []
+    shared: dict[str, Any] = {}
     for name, parameter in inspect.signature(func).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
-        part = schema_of(hints.get(name, Any))
+        part = _lifted(schema_of(hints.get(name, Any)), shared)
         if name in described:
             part["description"] = described[name]
         if parameter.default is parameter.empty:
@@ -37,7 +38,38 @@ def tool_from_function(func: Callable[..., Any]) -> Tool:
             part["default"] = parameter.default
         properties[name] = part
     parameters = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
-    return Tool(function_name(func), summary, parameters)
+    return Tool(function_name(func), summary, {**parameters, "$defs": shared} if shared else parameters)
+
+
+def _lifted(schema: Any, shared: dict[str, Any]) -> Any:
+    """The schema of one parameter with its `$defs` moved to `shared`, since references begin at the schema of them all."""
+    if isinstance(schema, list):
+        return [_lifted(item, shared) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    lifted = {name: _lifted(part, shared) for name, part in schema.items() if name != "$defs"}
+    own = schema.get("$defs")
+    if not isinstance(own, dict):
+        return lifted
+    number = 1
+    while True:  # until no model of another parameter has one of the names and is a different one
+        names = {name: name if number == 1 else f"{name}{number}" for name in own}
+        new = {names[name]: _referring(part, names) for name, part in own.items()}
+        if all(shared.get(name, part) == part for name, part in new.items()):
+            shared.update(new)
+            return _referring(lifted, names)
+        number += 1
+
+
+def _referring(schema: Any, names: Mapping[str, str]) -> Any:
+    """The schema with references to these definitions, by their new names."""
+    if isinstance(schema, list):
+        return [_referring(item, names) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    changed = {name: _referring(part, names) for name, part in schema.items()}
+    old = str(changed.get("$ref", "")).removeprefix("#/$defs/")
+    return {**changed, "$ref": f"#/$defs/{names[old]}"} if old in names else changed
 
 
 def schema_of(hint: Any) -> dict[str, Any]:
