@@ -152,8 +152,12 @@ class PythonEnv(SandboxEnv):
                 sandbox_id, ["/bin/sh", "-c", START, "python-env", WORKER], linger=LINGER_SECONDS
             )
             worker = self._workers[sandbox_id] = _Worker(process)
-            async with asyncio.timeout(self.max_startup_wait_seconds):
-                await worker.ready()
+            try:
+                async with asyncio.timeout(self.max_startup_wait_seconds):
+                    await worker.ready()
+            except Exception:  # the next call has another one
+                await self._give_up(sandbox_id, python_state)
+                raise
         except TimeoutError:
             seconds = f"{self.max_startup_wait_seconds:g} s (max_startup_wait_seconds)"
             raise PythonWorkerNotReadyError(
