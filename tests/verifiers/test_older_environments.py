@@ -98,6 +98,32 @@ async def test_the_model_is_asked_with_arguments_in_their_place(openai_server):
     assert output["error"] is None and [one["model"] for one in openai_server.requests] == ["m", "other", "m"]
 
 
+async def test_an_answer_has_choices():
+    class Asks(Talk):
+        async def env_response(self, messages, state, **kwargs):
+            said = await self.get_model_response(state, [{"role": "user", "content": "x"}], message_type="chat")
+            [choice] = said.choices
+            return f"{choice.message.content} {choice.finish_reason}"
+
+    output = await first(Asks(dataset=ROWS, max_turns=2))
+    assert output["completion"][1].content == "x stop"
+
+
+async def test_an_argument_that_is_none_is_refused():
+    class Asks(Talk):
+        async def env_response(self, messages, state, **kwargs):
+            await self.get_model_response(state, messages, temperature=0)
+            return "x"
+
+    output = await first(Asks(dataset=ROWS, max_turns=2))
+    assert output["error"]["message"] == "TypeError: get_model_response() has no argument 'temperature'."
+
+
+def test_tools_in_a_state_may_be_dicts():
+    tool = {"type": "function", "function": {"name": "f", "description": "", "parameters": {"type": "object"}}}
+    assert vf.State(tool_defs=[tool])["oai_tools"] == [tool]
+
+
 @pytest.mark.parametrize("wrapped", [False, True])
 @pytest.mark.parametrize("raw", [False, True])
 async def test_an_environment_asks_with_the_packages_client(openai_server, raw, wrapped):

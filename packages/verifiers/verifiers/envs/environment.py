@@ -234,6 +234,8 @@ class Environment(ABC):
 
         Raises what `Client.get_response` raises.
         """
+        if unknown := sorted(older.keys() - {"oai_tools", "message_type"}):
+            raise TypeError(f"get_model_response() has no argument {unknown[0]!r}.")
         if client is not None:
             from verifiers.clients.resolve import as_client
 
