@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from verifiers.clients.config import Prices
@@ -22,13 +23,15 @@ class Client(ABC):
     EmptyModelResponseError, InvalidModelResponseError, ModelError (anything else the provider did). One client may be
     used by many rollouts at once.
 
-    `retries` counts the requests that were repeated; `on_retry(reason, wait_seconds)` is called before each wait.
+    `retries` counts the requests that were repeated; `on_retry(reason, wait_seconds)` is called before each wait, and
+    so are the runs that use the client (`heard_by`).
     `prices`, where known, give every response its `cost`. `client` is the provider's own client, where there is one.
     """
 
     retries: int = 0
     on_retry: Callable[[str, float], Any] | None = None
     prices: Prices | None = None
+    _listeners: tuple[Callable[[str, float], Any], ...] = ()
 
     def __init__(self, client_or_config: Any = None) -> None:
         self.client = self.setup_client(client_or_config)
@@ -120,7 +123,22 @@ class Client(ABC):
             response.cost = self.prices.cost(used.prompt_tokens, used.completion_tokens, used.cached_tokens)
         return response
 
+    @contextmanager
+    def heard_by(self, listener: Callable[[str, float], Any]) -> Generator[None]:
+        """Meanwhile `listener(reason, wait_seconds)` is called before each wait, beside `on_retry` and other listeners."""
+        self._listeners = (*self._listeners, listener)
+        try:
+            yield
+        finally:
+            left = list(self._listeners)
+            left.remove(listener)
+            self._listeners = tuple(left)
+
     def _retrying(self, error: Exception, wait: float) -> None:
+        self._tell_retry(str(error if isinstance(error, Error) else self.translate_error(error)), wait)
+
+    def _tell_retry(self, reason: str, wait: float) -> None:
         self.retries += 1
-        if self.on_retry is not None:
-            self.on_retry(str(error if isinstance(error, Error) else self.translate_error(error)), wait)
+        for listener in (self.on_retry, *self._listeners):
+            if listener is not None:
+                listener(reason, wait)

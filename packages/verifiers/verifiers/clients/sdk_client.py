@@ -59,7 +59,7 @@ class AnsweredWithError(Exception):
 class SDKClient(Client):
     """Takes a ClientConfig, or the package's own asynchronous client, which stays the caller's to close.
 
-    From a config, connections belong to the running event loop: another loop gets new ones. Requests are repeated by
+    From a config, connections belong to the running event loop: every loop has its own. Requests are repeated by
     us and not by the package: up to the config's, or the given client's, `max_retries` (see `verifiers.clients.retry`).
     """
 
@@ -75,7 +75,7 @@ class SDKClient(Client):
         self.config: ClientConfig | None = None
         self.max_retries = 0
         self.retry_delay_seconds = 1.0
-        self._open: tuple[asyncio.AbstractEventLoop, Any, Any] | None = None
+        self._open: dict[asyncio.AbstractEventLoop, tuple[Any, type]] = {}
         self._answered = False
         self._parameters: frozenset[str] | None = None
         self._takes_all = False
@@ -126,23 +126,25 @@ class SDKClient(Client):
 
     def native(self) -> Any:
         """The package's client for the running loop."""
-        return self._native if self.config is None else self._opened()[1]
+        return self._native if self.config is None else self._opened()[0]
 
-    def _opened(self) -> tuple[asyncio.AbstractEventLoop, Any, Any]:
+    def _opened(self) -> tuple[Any, type]:
         loop = asyncio.get_running_loop()
-        if self._open is None or self._open[0] is not loop:
+        if loop not in self._open:
             config, sdk = self.config or ClientConfig(), self.sdk()
             # The package names its limits, but not their class.
             limits = type(sdk.DEFAULT_CONNECTION_LIMITS)(
                 max_connections=config.max_connections, max_keepalive_connections=config.max_keepalive_connections
             )
             http_client = sdk.DefaultAsyncHttpxClient(limits=limits)
-            self._open = (loop, self.open_native(config, http_client), self.answer_class())
-        return self._open
+            self._open = {other: opened for other, opened in self._open.items() if not other.is_closed()}
+            self._open[loop] = self.open_native(config, http_client), self.answer_class()
+        return self._open[loop]
 
     async def close(self) -> None:
-        if self._open is not None and self._open[0] is asyncio.get_running_loop():
-            (_, native, _), self._open = self._open, None
+        """Close the connections of the running event loop. The client can be used again afterwards."""
+        native, _ = self._open.pop(asyncio.get_running_loop(), (None, None))
+        if native is not None:
             await native.close()
 
     async def send(self, request: dict[str, Any], state: Any) -> Any:
@@ -164,7 +166,7 @@ class SDKClient(Client):
             if self.config.extra_headers_from_state and state is not None:
                 told = headers_from_state(self.config.extra_headers_from_state, state)
                 request["extra_headers"] = {**told, **(request.get("extra_headers") or {})}
-            _, native, expected = self._opened()
+            native, expected = self._opened()
             # What the package's `create` does, without its walk over every message: half of what a call costs.
             options = {name: request.pop(given) for given, name in _REQUEST_OPTIONS.items() if given in request}
             answer = await native.post(self.PATH, cast_to=expected, body=request, options=options)

@@ -20,7 +20,7 @@ class VariantsClient(Client):
         self._turns = count(first)
         self._given: dict[Any, Client] = {}
         for client in self.clients:
-            client.on_retry = self._heard
+            client.on_retry = self._tell_retry
         super().__init__()
 
     def setup_client(self, client_or_config: Any) -> None:
@@ -47,11 +47,6 @@ class VariantsClient(Client):
 
     def _next(self) -> Client:
         return self.clients[next(self._turns) % len(self.clients)]
-
-    def _heard(self, reason: str, wait: float) -> None:
-        self.retries += 1
-        if self.on_retry is not None:
-            self.on_retry(reason, wait)
 
     async def get_response(
         self,
