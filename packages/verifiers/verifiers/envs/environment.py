@@ -180,6 +180,8 @@ class Environment(ABC):
         from verifiers.clients.resolve import as_client
 
         row = dict(input)
+        if row.get("prompt") is None:  # of nobody's dataset yet
+            row["prompt"] = self._prepared([row])[0]["prompt"]
         # The rollout's own: what it writes into them must not reach the others of this row.
         row["prompt"] = [message.model_copy() for message in normalize_messages(row.get("prompt"))]
         row["info"] = _own(decode_info(row.get("info")))
