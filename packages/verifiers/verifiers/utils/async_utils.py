@@ -53,5 +53,6 @@ async def maybe_call_with_named_args(func: Callable[..., Any], **available: Any)
 
 
 def function_name(func: Callable[..., Any]) -> str:
-    """The name of a function, or the class of a callable object."""
+    """The name of a function, also of a partial one, or the class of a callable object."""
+    func = func.func if isinstance(func, functools.partial) else func
     return getattr(func, "__name__", type(func).__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import inspect
 import re
 import types
@@ -17,12 +18,19 @@ _SIMPLE = {str: "string", int: "integer", float: "number", bool: "boolean", type
 
 
 def tool_from_function(func: Callable[..., Any]) -> Tool:
-    """The Tool of a function. Parameters without annotation accept anything; Google-style `Args:` describe them."""
+    """The Tool of a function, a partial one (what is given by name is the default) or a callable object.
+
+    Parameters without annotation accept anything; Google-style `Args:` describe them.
+    """
+    written = func.func if isinstance(func, functools.partial) else func
+    if not inspect.isroutine(written) and not inspect.isclass(written):
+        written = type(written).__call__
     try:
-        hints = typing.get_type_hints(func, include_extras=True)
+        hints = typing.get_type_hints(written, include_extras=True)
     except (NameError, TypeError):
         hints = {}
-    summary, described = _docstring(inspect.getdoc(func) or "")
+    said = inspect.getdoc(written) or (None if isinstance(func, functools.partial) else inspect.getdoc(func))
+    summary, described = _docstring(said or "")
     properties: dict[str, Any] = {}
     required = []
     shared: dict[str, Any] = {}
