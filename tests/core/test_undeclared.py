@@ -48,6 +48,11 @@ def wheel_of(folder: Path, code: str, requires: tuple[str, ...] = PLAIN) -> list
         ("import json, openai, left_pad", []),
         ("try:\n    import numpy\nexcept ImportError:\n    numpy = None", []),
         ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import numpy", []),
+        ("try:\n    import numpy\nexcept* ImportError:\n    numpy = None", []),
+        ("import contextlib\nwith contextlib.suppress(ImportError):\n    import numpy", []),
+        ("with open('x'):\n    import numpy", ["numpy"]),
+        ("import verifiers.rubrics.math_rubric as m\nm.MathRubric()", ["verifiers[math]"]),
+        ("import looked_at.x\nimport looked_at", []),
         ("from .datasets import x\nother = object()\nprint(other.MathRubric)", []),
     ],
 )
@@ -72,6 +77,33 @@ def test_what_the_code_uses(tmp_path: Path, code: str, wanted: list[str]) -> Non
 )
 def test_what_is_required_already_or_not_ours_to_say(tmp_path: Path, code: str, requires: tuple[str, ...]) -> None:
     assert wheel_of(tmp_path, code, requires) == []
+
+
+@pytest.mark.parametrize(
+    ("requires", "wanted"),
+    [
+        (("datasets>=3; extra == 'train'",), ["verifiers[datasets]"]),
+        (("datasets>=3; python_version >= '3'",), []),
+    ],
+)
+def test_what_an_extra_requires_is_not_there(tmp_path: Path, requires: tuple[str, ...], wanted: list[str]) -> None:
+    wheel = build_wheel(make_environment(tmp_path, "served", dependencies=PLAIN), tmp_path / "dist").path
+    from zipfile import ZipFile
+
+    with ZipFile(wheel, "a") as archive:
+        archive.writestr("served/more.py", "import datasets")
+    assert undeclared(wheel, (*PLAIN, *requires)) == wanted
+
+
+def test_a_module_that_the_wheel_has_itself_is_no_requirement(tmp_path: Path) -> None:
+    wheel = build_wheel(make_environment(tmp_path, "served", dependencies=PLAIN), tmp_path / "dist").path
+    from zipfile import ZipFile
+
+    with ZipFile(wheel, "a") as archive:
+        archive.writestr("agents/__init__.py", "import numpy")
+        archive.writestr("regex.py", "")
+        archive.writestr("served/more.py", "import regex\nfrom agents.x import Y")
+    assert undeclared(wheel, PLAIN) == ["numpy"]
 
 
 def test_the_servers_project_has_requirements_of_its_own(tmp_path: Path) -> None:

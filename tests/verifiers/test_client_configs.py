@@ -1,5 +1,7 @@
 """What may be given as a client, and what a ClientConfig says."""
 
+import asyncio
+
 import openai
 import pytest
 from model_replies import block, message
@@ -150,3 +152,18 @@ async def test_calls_outside_a_rollout_take_turns(openai_server, second_server):
     said = [(await client.get_response("hi", "m")).message.content for _ in range(3)]
     assert said == ["one", "two", "one"] and client.retries == 1
     await client.close()
+
+
+def test_every_event_loop_keeps_connections_of_its_own():
+    client = vf.as_client(vf.ClientConfig(api_base_url="http://127.0.0.1:1/v1"))
+
+    async def native():
+        return client.native()
+
+    with asyncio.Runner() as one, asyncio.Runner() as other:
+        first, second = one.run(native()), other.run(native())
+        assert first is not second and one.run(native()) is first and other.run(native()) is second
+        one.run(client.close())
+        assert other.run(native()) is second and one.run(native()) is not first
+        one.run(client.close())
+        other.run(client.close())

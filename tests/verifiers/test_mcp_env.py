@@ -17,6 +17,7 @@ import verifiers as vf
 from tests.openenv.conftest import free_port
 from tests.support.libraries import folder_of
 from tests.support.scripted import Scripted, said
+from verifiers.envs.experimental.mcp_env import MCPServerConfig
 
 pytestmark = [pytest.mark.index, pytest.mark.slow]
 ROWS = [{"question": "q"} for _ in range(4)]
@@ -196,8 +197,41 @@ async def test_a_server_that_does_not_start_is_a_sentence(desk, change, words):
 
 
 async def test_two_tools_of_one_name_are_a_sentence(desk):
-    [output] = await run(vf.MCPEnv(mcp_servers=[desk, {**desk, "name": "other"}], dataset=ROWS), "x")
-    assert "The MCP server 'other' has a tool called 'keep', and so has another" in output["error"]["message"]
+    outputs = await run(vf.MCPEnv(mcp_servers=[desk, {**desk, "name": "other"}], dataset=ROWS), "x", rows=ROWS[:2])
+    for output in outputs:
+        assert "The MCP server 'other' has a tool called 'keep', and so has another" in output["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        (
+            {"url": "http://127.0.0.1:1/mcp?apiKey=hidden-1", "headers": {"X-Key": "hidden-2"}},
+            "(http://127.0.0.1:1/mcp)",
+        ),
+        (
+            {
+                "command": sys.executable,
+                "args": [
+                    "-c",
+                    "import os; exit(os.environ['DESK_TOKEN'])",
+                    "--api-key=hidden-1",
+                    "--token",
+                    "hidden-2",
+                ],
+                "env": {"DESK_TOKEN": "hidden-3"},
+            },
+            "--api-key=… --token …) did not start",
+        ),
+        ({"command": "/no/such/program", "args": ["http://u:hidden-1@127.0.0.1/?k=hidden-2"]}, " http://127.0.0.1/)"),
+    ],
+)
+async def test_keys_of_a_server_get_into_no_row(library, change, shown):
+    server = {"name": "desk", **change}
+    [output] = await run(vf.MCPEnv(mcp_servers=[server], dataset=ROWS, startup_timeout_seconds=5), "x")
+    assert output["error"]["error"] == "MCPServerError" and shown in output["error"]["message"]
+    assert "hidden" not in repr(output)
+    assert "hidden" not in repr(MCPServerConfig(name="a", command="b", env={"K": "hidden"}))
 
 
 @pytest.mark.parametrize(

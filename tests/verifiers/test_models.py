@@ -171,6 +171,14 @@ def test_a_broken_registry_is_a_sentence(tmp_path, text, sentence):
         resolve_model("a", endpoints_path=tmp_path / "endpoints.toml", environ=KEY)
 
 
+def test_a_misspelt_table_of_the_registry_is_named(tmp_path):
+    (tmp_path / "endpoints.toml").write_text('[[endpoints]]\nendpoint_id = "q"\n')
+    with pytest.raises(
+        ModelNotResolved, match=r"endpoints.toml has \[\[endpoints\]\], meant is perhaps \[\[endpoint\]\]\."
+    ):
+        resolve_model("q", endpoints_path=tmp_path, environ=KEY)
+
+
 def test_every_field_of_the_registry(tmp_path):
     (tmp_path / "endpoints.toml").write_text(
         """

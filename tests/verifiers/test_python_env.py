@@ -123,6 +123,21 @@ async def test_a_session_that_does_not_start_in_time_says_so():
     assert output["error"]["message"].endswith("was not ready after 0 s (max_startup_wait_seconds).")
 
 
+async def test_after_a_session_that_did_not_start_the_next_call_has_another():
+    env = vf.PythonEnv(pip_install_packages="", max_startup_wait_seconds=0, stop_errors=[], dataset=[{"question": "q"}])
+
+    def patiently(prompt):
+        env.max_startup_wait_seconds = 30
+        return [("python", {"code": "6 * 7"})]
+
+    async with env:
+        output = (await env.generate(env.get_dataset(), Scripted([("python", {"code": "1"})], patiently), "m"))[
+            "outputs"
+        ][0]
+    late, answer = said(output)
+    assert late.endswith("was not ready after 0 s (max_startup_wait_seconds).") and answer == "Out[1]: 42"
+
+
 @pytest.mark.index
 async def test_packages_of_a_base_image_are_installed_once_for_all():
     rows = [{"question": str(number)} for number in range(3)]

@@ -104,6 +104,14 @@ async def test_the_last_word_of_the_environment_is_shown_and_costs_no_model_call
     assert [message["content"] for message in state["completion"]] == ["x", "game over"]
 
 
+async def test_a_row_of_no_dataset_is_asked_like_one_of_the_datasets():
+    env = vf.SingleTurnEnv(dataset=[{"question": "begin"}], system_prompt="Be short.", few_shot=[vf.UserMessage("2+2")])
+    client = Script("4")
+    [output] = (await env.generate([{"question": "3+3", "answer": "6"}], client, "m"))["outputs"]
+    assert [message["content"] for message in client.prompts[0]] == ["Be short.", "2+2", "3+3"]
+    assert output["prompt"] == client.prompts[0]
+
+
 async def test_setup_may_replace_the_state_or_fill_it():
     class Older(Talk):
         async def setup_state(self, state):

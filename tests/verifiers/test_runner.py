@@ -9,7 +9,7 @@ from openai_server import error, text
 import verifiers as vf
 from prime_evals import ResumeMismatch, read_run
 from verifiers.evaluation.policies import EchoPolicy, Policy
-from verifiers.evaluation.runner import Runner, RunOptions
+from verifiers.evaluation.runner import Reports, Runner, RunOptions
 
 ROWS = [{"question": f"word{number}", "answer": f"word{number}"} for number in range(4)]
 
@@ -209,6 +209,69 @@ async def test_run_group_and_progress():
     assert calls[-1][2]["avg_reward"] == 0.5
 
 
+async def test_progress_of_a_long_run_is_told_several_at_once_and_whole():
+    ticks = iter(range(10_000))
+    calls = []
+    reports = Reports([lambda *seen: calls.append(seen)], 1, 0.5, clock=lambda: next(ticks))
+    finished = {}
+    for number in range(100):
+        row = {"example_id": number, "rollout_index": 0, "reward": 1.0}
+        finished[number, 0] = row
+        reports.add(finished, [row])
+    reports.add(finished, [], last=True)
+    reports.add(finished, [], last=True)
+    told = [row["example_id"] for _, new, _ in calls for row in new]
+    assert told == list(range(100)) and len(calls) < 10
+    assert [len(every) for every, _, _ in calls] == [described["num_rollouts"] for _, _, described in calls]
+    assert calls[0][1] == [finished[0, 0]] and calls[-1][2]["num_rollouts"] == 100
+
+
+async def test_progress_is_told_to_the_end():
+    told = []
+    await make().evaluate(EchoPolicy(), "m", on_progress=lambda every, new, described: told.extend(new))
+    assert sorted(row["example_id"] for row in told) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"max_concurent": 2}, "A run has no option 'max_concurent', meant is perhaps 'max_concurrent'."),
+        ({"nonsense": 2}, "A run has no option 'nonsense'; there are max_concurrent, "),
+        ({"push_to_hf_hub": True}, "The option 'push_to_hf_hub' is not here"),
+    ],
+)
+async def test_options_that_are_none_are_sentences(option, words):
+    with pytest.raises(TypeError) as refused:
+        await make().evaluate(EchoPolicy(), "m", **option)
+    assert str(refused.value).startswith(words)
+    nothing = {"push_to_hf_hub": False, "hf_hub_dataset_name": None}
+    assert len((await make().evaluate(EchoPolicy(), "m", **nothing))["outputs"]) == len(ROWS)
+
+
+async def test_runs_that_share_a_client_each_hear_of_repeated_requests(openai_server):
+    own, lines = [], {"one": [], "two": []}
+    client = vf.as_client(vf.ClientConfig(api_base_url=openai_server.url))
+    client.retry_delay_seconds = 0.001
+    client.on_retry = lambda reason, wait: own.append(reason)
+    second = asyncio.Event()
+
+    class Waits(vf.SingleTurnEnv):
+        async def setup_state(self, state):
+            await second.wait()
+
+    later = Waits(dataset=ROWS[:1], rubric=vf.Rubric())
+    running = asyncio.create_task(later.evaluate(client, "m", on_log=lines["two"].append))
+    await asyncio.sleep(0)
+    openai_server.reply(error(500, "busy"), text("ok"), error(500, "busy"), text("ok"))
+    await make().evaluate(client, "m", num_examples=1, on_log=lines["one"].append)
+    second.set()
+    await running
+    await client.close()
+    assert client.retries == len(own) == 2
+    assert len(lines["one"]) == 1 and len(lines["two"]) == 2
+    assert all("Asking the model again in" in line for line in (*lines["one"], *lines["two"]))
+
+
 def test_sync_doors_tear_down_in_the_loop_they_used():
     class Held(vf.SingleTurnEnv):
         loops: list = []
@@ -254,3 +317,11 @@ async def test_the_runner_says_where_it_stands():
     runner.listener = lambda progress, new: seen.append((progress.finished, progress.retries, len(new)))
     await runner.run()
     assert seen[-1] == (4, 1, 1) and runner.progress.scored == 4 and runner.progress.running == 0
+
+
+async def test_a_run_that_cannot_begin_lets_go_of_its_folder(tmp_path):
+    env = make()
+    with pytest.raises(ValueError, match="Unsupported client type: object") as refused:
+        await env.evaluate(object(), "m", results_path=tmp_path / "run")
+    result = await env.evaluate(EchoPolicy(), "m", results_path=tmp_path / "run")
+    assert len(result["outputs"]) == len(ROWS), refused

@@ -1,5 +1,6 @@
 """Python functions as tools."""
 
+import functools
 import json
 from enum import Enum
 from typing import Annotated, Literal, TypedDict
@@ -9,6 +10,8 @@ from pydantic import BaseModel
 
 import verifiers as vf
 from verifiers.evaluation.policies import Policy
+from verifiers.utils.json_schema import first
+from verifiers.utils.json_schema_check import accepts
 from verifiers.utils.tool_utils import schema_of, tool_from_function
 
 
@@ -163,3 +166,49 @@ def test_older_tool_definitions_are_taken():
     shape = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}
     env = vf.SingleTurnEnv(dataset=[{"question": "q"}], oai_tools=[shape])
     assert env.tool_defs == [vf.Tool("f", "d", {"type": "object"})]
+
+
+class Counter:
+    """Counts."""
+
+    def __call__(self, step: int) -> str:
+        """Counts on.
+
+        Args:
+            step: how far
+        """
+        return str(step)
+
+
+def test_partial_functions_and_callable_objects_have_schemas_too():
+    half = tool_from_function(functools.partial(add, b=3))
+    assert half.name == "add" and half.description == "Adds two numbers."
+    assert half.parameters["properties"]["a"]["type"] == half.parameters["properties"]["b"]["type"] == "integer"
+    assert half.parameters["properties"]["b"]["default"] == 3 and half.parameters["required"] == ["a"]
+    counter = tool_from_function(Counter())
+    assert counter.name == "Counter" and counter.description == "Counts on."
+    assert counter.parameters["properties"] == {"step": {"type": "integer", "description": "how far"}}
+
+
+def test_definitions_of_models_stand_where_references_look_for_them():
+    def models(kind):
+        class Leaf(BaseModel):
+            value: kind
+
+        class Branch(BaseModel):
+            leaves: list[Leaf]
+
+        return Branch
+
+    numbers, words = models(int), models(str)
+
+    def plant(one: numbers, more: list[numbers], other: words | None = None) -> str:
+        """Plants."""
+
+    schema = tool_from_function(plant).parameters
+    assert "$defs" not in json.dumps(schema["properties"]).replace("#/$defs/", "")
+    value = {"one": {"leaves": [{"value": 1}]}, "more": [{"leaves": [{"value": 2}]}]}
+    assert accepts(schema, {**value, "other": {"leaves": [{"value": "a"}]}})
+    assert not accepts(schema, {**value, "other": {"leaves": [{"value": 1}]}})
+    assert not accepts(schema, {**value, "more": [{"leaves": [{"value": "a"}]}]})
+    assert accepts(schema, first(schema)) and set(schema["$defs"]) == {"Leaf", "Leaf2"}

@@ -173,3 +173,15 @@ def test_what_a_client_says_beside_its_message_is_no_part_of_the_conversation() 
     assert (response.finish_reason, response.message.finish_reason) == ("stop", "stop")
     assert response.message.tokens is response.tokens
     assert dict(response.message) == {"role": "assistant", "content": "0"}
+
+
+async def test_rows_without_numbers_are_groups_all_the_same() -> None:
+    env = Counting(dataset=[{"question": "5"}], rubric=vf.Rubric(funcs=[score]), max_turns=1)
+    rows = [{"prompt": "5"}, {"prompt": "6"}]
+    batch = await generate_batch(env, rows, Trainer(), "m", rollouts_per_example=2)
+    assert [(one.example_id, one.rollout_index, one.advantage) for one in batch.samples] == [
+        (0, 0, -0.5),
+        (0, 1, 0.5),
+        (1, 0, -0.5),
+        (1, 1, 0.5),
+    ]

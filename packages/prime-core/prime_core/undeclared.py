@@ -66,9 +66,9 @@ MOST_BYTES = 4 << 20
 def undeclared(wheel: Path, requires: Iterable[str]) -> list[str]:
     """Requirements for what the wheel's code uses and `requires`, its Requires-Dist lines, leaves out; sorted.
 
-    Nothing for a wheel that does not require `verifiers`. Imports that the code can do without (in a `try` that expects
-    ImportError, or for type checkers) do not count, nor does the server's project in `proj/`. Code that is no Python is
-    left to whoever runs it.
+    Nothing for a wheel that does not require `verifiers`. Imports that the code can do without (where ImportError is
+    expected, or for type checkers) do not count, nor do modules that the wheel has itself, nor the server's project in
+    `proj/`. Code that is no Python is left to whoever runs it.
     """
     named: dict[str, set[str]] = {}
     for line in requires:
@@ -76,13 +76,19 @@ def undeclared(wheel: Path, requires: Iterable[str]) -> list[str]:
             requirement = Requirement(line)
         except InvalidRequirement:
             continue
+        # What belongs to an extra is not installed with the environment.
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
         named.setdefault(canonicalize_name(requirement.name), set()).update(requirement.extras)
     if LIBRARY not in named:
         return []
     wanted: set[str] = set()
+    own = _modules(wheel)
     for code in _code(wheel):
         for module, name in _used(code):
             top, _, below = module.partition(".")
+            if top in own:
+                continue
             if top == LIBRARY:
                 wanted |= {BY_NAME[word] for word in (name, *below.split(".")) if word in BY_NAME}
             elif top in BY_MODULE:
@@ -104,6 +110,13 @@ def _has(named: dict[str, set[str]], wanted: Requirement) -> bool:
     (extra,) = wanted.extras
     there = {canonicalize_name(one) for one in named.get(name, ())}
     return bool(there & {extra, "all", *ALSO.get(extra, ())}) or BEHIND.get(extra, extra) in named
+
+
+def _modules(wheel: Path) -> set[str]:
+    """The top-level modules that the wheel brings."""
+    with open_wheel(wheel) as archive:
+        paths = [PurePosixPath(entry.filename) for entry in archive.infolist()]
+    return {path.parts[0].removesuffix(".py") for path in paths if path.suffix == ".py"}
 
 
 def _code(wheel: Path) -> Iterator[ast.Module]:
@@ -128,15 +141,17 @@ def _used(code: ast.Module) -> Iterator[tuple[str, str]]:
         if isinstance(node, ast.Import):
             for one in node.names:
                 yield one.name, ""
-                if one.name == LIBRARY:
+                if one.name.partition(".")[0] == LIBRARY:
                     aliases.add(one.asname or LIBRARY)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             for one in node.names:
                 yield node.module, one.name
         elif isinstance(node, ast.Attribute):
             attributes.append(node)
-        if isinstance(node, ast.Try) and any(_expects_import_error(handler) for handler in node.handlers):
+        if isinstance(node, ast.Try | ast.TryStar) and any(_expects_import_error(handler) for handler in node.handlers):
             left += [*node.orelse, *node.finalbody, *node.handlers]
+        elif isinstance(node, ast.With) and any(_suppresses_import_error(item.context_expr) for item in node.items):
+            continue
         elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             left += node.orelse
         else:
@@ -147,7 +162,19 @@ def _used(code: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def _expects_import_error(handler: ast.ExceptHandler) -> bool:
-    return handler.type is None or any(
+    return handler.type is None or _names_import_error(handler.type)
+
+
+def _suppresses_import_error(manager: ast.expr) -> bool:
+    return (
+        isinstance(manager, ast.Call)
+        and ast.unparse(manager.func) in ("suppress", "contextlib.suppress")
+        and any(map(_names_import_error, manager.args))
+    )
+
+
+def _names_import_error(types: ast.expr) -> bool:
+    return any(
         isinstance(node, ast.Name) and node.id in ("ImportError", "ModuleNotFoundError", "Exception")
-        for node in ast.walk(handler.type)
+        for node in ast.walk(types)
     )

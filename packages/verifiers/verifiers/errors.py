@@ -23,6 +23,8 @@ Unscored means `reward` is None and the rollout stays out of every average. "Ret
 
 from __future__ import annotations
 
+import asyncio
+
 
 class Error(Exception):
     """Base of everything a rollout can end with."""
@@ -92,11 +94,16 @@ class RolloutError(Error):
     """The environment's code raised something that is not a `vf.Error`; the original is `__cause__`."""
 
 
-def typed(error: Exception) -> Error:
+def typed(error: BaseException) -> Error:
     """`error` itself when it is one of ours, else a RolloutError caused by it."""
     if isinstance(error, Error):
         return error
-    wrapped = RolloutError(f"{type(error).__name__}: {error}")
+    if isinstance(error, asyncio.CancelledError):
+        wrapped = RolloutError("CancelledError: a task that the environment's code waited for was cancelled.")
+    elif isinstance(error, SystemExit):
+        wrapped = RolloutError(f"SystemExit: the environment's code called exit({error.code!r}).")
+    else:
+        wrapped = RolloutError(f"{type(error).__name__}: {error}")
     wrapped.__cause__ = error
     return wrapped
 

@@ -35,6 +35,13 @@ class Record(dict[str, Any]):
         """Plain dicts and lists all the way down, ready for `json.dumps`."""
         return {key: _plain(value) for key, value in self.items() if not (exclude_none and value is None)}
 
+    def model_dump_json(self, **options: Any) -> str:
+        """What `model_dump` gives, as JSON."""
+        import json
+
+        indent = options.pop("indent", None)
+        return json.dumps(self.model_dump(**options), indent=indent, ensure_ascii=False)
+
     def model_copy(self, *, update: Mapping[str, Any] | None = None, **_: Any) -> Self:
         """A shallow copy, with some fields replaced."""
         copy = type(self).__new__(type(self))

@@ -83,7 +83,8 @@ async def generate_batch(
     minus the mean of its row's rollouts. by_turn: see `token_samples`. options: those of `Environment.generate`. The
     environment stays open for the next batch. Raises NoTokensError when a scored rollout has no tokens, ModelAuthError.
     """
-    repeated = [dict(row) for row in rows for _ in range(rollouts_per_example)]
+    numbered = [{"example_id": position, **row} for position, row in enumerate(rows)]
+    repeated = [dict(row) for row in numbered for _ in range(rollouts_per_example)]
     columns = [*(options.pop("state_columns", None) or ()), COLUMN]
     results = await env.generate(repeated, client, model, sampling_args, state_columns=columns, **options)
     outputs = results["outputs"]

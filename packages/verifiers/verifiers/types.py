@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, ClassVar, Literal, Self, TypedDict
 
 from verifiers import parts
@@ -254,6 +255,11 @@ class Response:
             self.tokens = message.pop("tokens", None) or self.tokens
         vars(message).update(finish_reason=self.finish_reason, is_truncated=self.is_truncated, tokens=self.tokens)
 
+    @property
+    def choices(self) -> list[SimpleNamespace]:
+        """The answer where chat completions have it, as environments for 0.1.10 read it."""
+        return [SimpleNamespace(index=0, message=self.message, finish_reason=self.finish_reason)]
+
 
 class TrajectoryStepTokens(TypedDict):
     """The tokens of one turn, cut to `max_seq_len`: see `verifiers.utils.token_utils.step_tokens`."""
@@ -379,7 +385,9 @@ class State(dict[str, Any]):
         held = self._input(key)
         if held is None:
             if key == "oai_tools" and dict.__contains__(self, "tool_defs"):
-                return [tool.to_openai() for tool in self["tool_defs"]]
+                from verifiers.utils.message_utils import normalize_tool
+
+                return [normalize_tool(tool).to_openai() for tool in self["tool_defs"]]
             raise KeyError(key)
         return held[key]
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from verifiers.clients.config import Prices
 from verifiers.errors import Error, ModelError
-from verifiers.types import Message, Messages, MessagesLike, Response, Tool
+from verifiers.types import Messages, MessagesLike, Response, Tool
 from verifiers.utils.message_utils import normalize_messages, normalize_tool
+
+_OF_THE_PACKAGE = frozenset({"api_key", "base_url", "chat", "completions", "embeddings", "messages", "responses"})
 
 
 class Client(ABC):
@@ -20,16 +23,24 @@ class Client(ABC):
     EmptyModelResponseError, InvalidModelResponseError, ModelError (anything else the provider did). One client may be
     used by many rollouts at once.
 
-    `retries` counts the requests that were repeated; `on_retry(reason, wait_seconds)` is called before each wait.
-    `prices`, where known, give every response its `cost`.
+    `retries` counts the requests that were repeated; `on_retry(reason, wait_seconds)` is called before each wait, and
+    so are the runs that use the client (`heard_by`).
+    `prices`, where known, give every response its `cost`. `client` is the provider's own client, where there is one.
     """
 
     retries: int = 0
     on_retry: Callable[[str, float], Any] | None = None
     prices: Prices | None = None
+    _listeners: tuple[Callable[[str, float], Any], ...] = ()
 
     def __init__(self, client_or_config: Any = None) -> None:
         self.client = self.setup_client(client_or_config)
+
+    def __getattr__(self, name: str) -> Any:
+        # In an environment written for 0.1.10 the package's own client stands in this place.
+        if name in _OF_THE_PACKAGE and (client := self.client) is not None:
+            return getattr(client, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @abstractmethod
     def setup_client(self, client_or_config: Any) -> Any:
@@ -79,11 +90,15 @@ class Client(ABC):
     ) -> Response:
         """One answer to `prompt`; kwargs carries `state`, which offline policies look at."""
         try:
-            # A rollout's messages have been looked through; those of a judge, say, may be a string or dicts.
-            if not (isinstance(prompt, list) and prompt and isinstance(prompt[0], Message)):
-                prompt = normalize_messages(prompt)
-            native, extra = await self.to_native_prompt(prompt)
+            native, extra = await self.to_native_prompt(normalize_messages(prompt))
             native_tools = [await self.to_native_tool(normalize_tool(tool)) for tool in tools] if tools else None
+        except Error:
+            raise
+        except Exception as error:
+            raise ModelError(
+                f"The model was not asked, because of the prompt or the tools: {type(error).__name__}: {error}"
+            ) from error
+        try:
             attempt = 0
             while True:
                 try:
@@ -108,7 +123,22 @@ class Client(ABC):
             response.cost = self.prices.cost(used.prompt_tokens, used.completion_tokens, used.cached_tokens)
         return response
 
+    @contextmanager
+    def heard_by(self, listener: Callable[[str, float], Any]) -> Generator[None]:
+        """Meanwhile `listener(reason, wait_seconds)` is called before each wait, beside `on_retry` and other listeners."""
+        self._listeners = (*self._listeners, listener)
+        try:
+            yield
+        finally:
+            left = list(self._listeners)
+            left.remove(listener)
+            self._listeners = tuple(left)
+
     def _retrying(self, error: Exception, wait: float) -> None:
+        self._tell_retry(str(error if isinstance(error, Error) else self.translate_error(error)), wait)
+
+    def _tell_retry(self, reason: str, wait: float) -> None:
         self.retries += 1
-        if self.on_retry is not None:
-            self.on_retry(str(error if isinstance(error, Error) else self.translate_error(error)), wait)
+        for listener in (self.on_retry, *self._listeners):
+            if listener is not None:
+                listener(reason, wait)

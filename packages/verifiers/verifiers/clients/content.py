@@ -13,7 +13,23 @@ def parts(content: Any) -> list[Any]:
     """The content as a list of parts; text becomes one, nothing becomes none."""
     if content is None or content == "":
         return []
-    return content if isinstance(content, list) else [{"type": "text", "text": str(content)}]
+    return said(content) if isinstance(content, list) else [{"type": "text", "text": str(content)}]
+
+
+def said(value: Any) -> Any:
+    """The value without what is null in it: a `datasets.Dataset` gives every part the fields of all, and APIs refuse those."""
+    if isinstance(value, Mapping):
+        return {key: said(item) for key, item in value.items() if item is not None}
+    return [said(item) for item in value] if isinstance(value, list) else value
+
+
+def encodable(value: Any) -> Any:
+    """The value with U+FFFD for every half of a character (a surrogate without its other one), which UTF-8 does not know."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, Mapping):
+        return {encodable(key): encodable(item) for key, item in value.items()}
+    return [encodable(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def image(part: Mapping[str, Any]) -> tuple[str, str | None]:

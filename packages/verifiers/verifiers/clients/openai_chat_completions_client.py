@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
+from verifiers.clients.content import parts
 from verifiers.clients.openai_client import OpenAIClient, usage_of
 from verifiers.clients.sdk_client import plain, sampling
 from verifiers.errors import EmptyModelResponseError
@@ -81,7 +83,7 @@ class OpenAIChatCompletionsClient(OpenAIClient):
         choice = response.choices[0]
         said = choice.message
         calls = [
-            ToolCall(id=call.id or "", name=call.function.name, arguments=call.function.arguments or "{}")
+            ToolCall(id=call.id or "", name=call.function.name, arguments=_arguments(call.function.arguments))
             for call in said.tool_calls or ()
             if getattr(call, "function", None) is not None
         ]
@@ -111,7 +113,9 @@ class OpenAIChatCompletionsClient(OpenAIClient):
 
 def _native_message(message: Message) -> dict[str, Any]:
     role = message["role"]
-    native: dict[str, Any] = {"role": "user" if role == "text" else role, "content": message.get("content")}
+    content = message.get("content")
+    content = parts(content) if isinstance(content, list) else content
+    native: dict[str, Any] = {"role": "user" if role == "text" else role, "content": content}
     if role == "assistant":
         if message.get("tool_calls"):
             native["tool_calls"] = [
@@ -130,7 +134,7 @@ def _native_message(message: Message) -> dict[str, Any]:
             native["audio"] = {"id": message["audio"]["id"]}
     elif role == "tool":
         native["tool_call_id"] = message.get("tool_call_id") or ""
-        native["content"] = message.get("content") if isinstance(message.get("content"), list) else _text(message)
+        native["content"] = content if isinstance(content, list) else content_text(content)
     elif native["content"] is None:
         native["content"] = ""
     if message.get("name") and role != "tool":
@@ -147,8 +151,9 @@ def _give_back_reasoning(messages: Messages, native: list[dict[str, Any]], name:
             native[position][name] = message["reasoning_content"]
 
 
-def _text(message: Message) -> str:
-    return content_text(message.get("content"))
+def _arguments(given: Any) -> str:
+    """The arguments of a tool call as text; some servers give an object."""
+    return given if isinstance(given, str) and given else json.dumps(given or {}, ensure_ascii=False)
 
 
 def _reasoning(message: Any) -> tuple[str | None, str | None]:

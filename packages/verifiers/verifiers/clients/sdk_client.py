@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from verifiers.clients.client import Client
 from verifiers.clients.config import ClientConfig, headers_from_state
+from verifiers.clients.content import encodable
 from verifiers.clients.retry import SILENT_RETRIES, backoff, is_repeated, retry_after
 from verifiers.errors import Error, InvalidModelResponseError, ModelAuthError, ModelError, OverlongPromptError
 from verifiers.errors import RateLimitError as RateLimited
@@ -36,6 +37,7 @@ _OVERLONG = (
     "exceed context limit",
     "maximum model length",
 )
+HIDDEN = "[key]"
 _NO_MONEY = ("insufficient_quota", "credit balance is too low", "insufficient balance")
 _REQUEST_OPTIONS = {
     "extra_headers": "headers",
@@ -57,7 +59,7 @@ class AnsweredWithError(Exception):
 class SDKClient(Client):
     """Takes a ClientConfig, or the package's own asynchronous client, which stays the caller's to close.
 
-    From a config, connections belong to the running event loop: another loop gets new ones. Requests are repeated by
+    From a config, connections belong to the running event loop: every loop has its own. Requests are repeated by
     us and not by the package: up to the config's, or the given client's, `max_retries` (see `verifiers.clients.retry`).
     """
 
@@ -73,10 +75,11 @@ class SDKClient(Client):
         self.config: ClientConfig | None = None
         self.max_retries = 0
         self.retry_delay_seconds = 1.0
-        self._open: tuple[asyncio.AbstractEventLoop, Any, Any] | None = None
+        self._open: dict[asyncio.AbstractEventLoop, tuple[Any, type]] = {}
         self._answered = False
         self._parameters: frozenset[str] | None = None
         self._takes_all = False
+        self._native: Any = None
         super().__init__(client_or_config)
 
     def setup_client(self, client_or_config: Any) -> Any:
@@ -85,6 +88,7 @@ class SDKClient(Client):
             self.max_retries = self.config.max_retries
             self.prices = self.config.prices
             return None
+        self._native = client_or_config
         if any(base.__name__ == "SyncAPIClient" for base in type(client_or_config).__mro__):
             raise ValueError(
                 f"Unsupported client type: {type(client_or_config).__name__} answers only one request at a time. "
@@ -95,7 +99,17 @@ class SDKClient(Client):
         if copy is None or "create" in vars(attrgetter(self.CREATE.rpartition(".")[0])(client_or_config)):
             return client_or_config
         self.max_retries = client_or_config.max_retries
-        return copy(client_or_config, max_retries=0)
+        self._native = copy(client_or_config, max_retries=0)
+        return client_or_config
+
+    @property
+    def client(self) -> Any:
+        """The package's client: the one that was given, or else that of the running event loop."""
+        return self._given if self.config is None else self.native()
+
+    @client.setter
+    def client(self, client: Any) -> None:
+        self._given = client
 
     @staticmethod
     @abstractmethod
@@ -112,23 +126,25 @@ class SDKClient(Client):
 
     def native(self) -> Any:
         """The package's client for the running loop."""
-        return self.client if self.config is None else self._opened()[1]
+        return self._native if self.config is None else self._opened()[0]
 
-    def _opened(self) -> tuple[asyncio.AbstractEventLoop, Any, Any]:
+    def _opened(self) -> tuple[Any, type]:
         loop = asyncio.get_running_loop()
-        if self._open is None or self._open[0] is not loop:
+        if loop not in self._open:
             config, sdk = self.config or ClientConfig(), self.sdk()
             # The package names its limits, but not their class.
             limits = type(sdk.DEFAULT_CONNECTION_LIMITS)(
                 max_connections=config.max_connections, max_keepalive_connections=config.max_keepalive_connections
             )
             http_client = sdk.DefaultAsyncHttpxClient(limits=limits)
-            self._open = (loop, self.open_native(config, http_client), self.answer_class())
-        return self._open
+            self._open = {other: opened for other, opened in self._open.items() if not other.is_closed()}
+            self._open[loop] = self.open_native(config, http_client), self.answer_class()
+        return self._open[loop]
 
     async def close(self) -> None:
-        if self._open is not None and self._open[0] is asyncio.get_running_loop():
-            (_, native, _), self._open = self._open, None
+        """Close the connections of the running event loop. The client can be used again afterwards."""
+        native, _ = self._open.pop(asyncio.get_running_loop(), (None, None))
+        if native is not None:
             await native.close()
 
     async def send(self, request: dict[str, Any], state: Any) -> Any:
@@ -137,14 +153,20 @@ class SDKClient(Client):
         """
         if request.pop("stream", None):
             raise ModelError("A rollout waits for whole answers: leave `stream` out of the sampling arguments.")
+        try:
+            return await self._sent(dict(request), state)
+        except UnicodeEncodeError:  # a model may well have written half a character
+            return await self._sent(encodable(request), state)
+
+    async def _sent(self, request: dict[str, Any], state: Any) -> Any:
         if self.config is None:
-            create = attrgetter(self.CREATE)(self.client)
+            create = attrgetter(self.CREATE)(self._native)
             answer = await create(**self._as_it_takes(create, request))
         else:
             if self.config.extra_headers_from_state and state is not None:
                 told = headers_from_state(self.config.extra_headers_from_state, state)
                 request["extra_headers"] = {**told, **(request.get("extra_headers") or {})}
-            _, native, expected = self._opened()
+            native, expected = self._opened()
             # What the package's `create` does, without its walk over every message: half of what a call costs.
             options = {name: request.pop(given) for given, name in _REQUEST_OPTIONS.items() if given in request}
             answer = await native.post(self.PATH, cast_to=expected, body=request, options=options)
@@ -186,7 +208,7 @@ class SDKClient(Client):
 
     def translate_error(self, error: Exception) -> Error:
         sdk = self.sdk()
-        text = _said(error)
+        text = self._without_key(error)
         status = getattr(error, "status_code", None)
         if isinstance(error, sdk.APIResponseValidationError | json.JSONDecodeError):
             return InvalidModelResponseError(f"Model returned something that is not {self.ANSWER}: {text}")
@@ -202,7 +224,20 @@ class SDKClient(Client):
             return ModelError(f"The model endpoint {self.address} did not answer in time.")
         elif isinstance(error, sdk.APIConnectionError):
             return ModelError(f"Could not reach the model endpoint {self.address}: {_reason(error)}")
+        elif not isinstance(error, sdk.APIError):  # nothing that the endpoint did
+            kind = type(error).__name__
+            return ModelError(f"Asking the model endpoint {self.address} failed on this side: {kind}: {error}")
         return ModelError(f"The model endpoint {self.address} failed: {text}")
+
+    def _without_key(self, error: Exception) -> str:
+        """What the error says. An endpoint may repeat the key it was given: it is taken out, of the error itself too."""
+        key = self.config.api_key() if self.config is not None else getattr(self._native, "api_key", None)
+        text = _said(error)
+        if not isinstance(key, str) or len(key) < 8:  # a word such as EMPTY, which local servers take
+            return text
+        if key in str(error):
+            error.args = tuple(str(part).replace(key, HIDDEN) for part in error.args)
+        return text.replace(key, HIDDEN)
 
     def _refused(self, status: int, error: Exception) -> str:
         """What was refused, the key or the account, if that is what the answer says; "" otherwise."""
@@ -214,7 +249,7 @@ class SDKClient(Client):
     @property
     def address(self) -> str:
         """The base URL, without anything secret in it."""
-        return shown_url(self.config.api_base_url if self.config is not None else str(self.client.base_url))
+        return shown_url(self.config.api_base_url if self.config is not None else str(self._native.base_url))
 
 
 def check_config(config: ClientConfig) -> ClientConfig:

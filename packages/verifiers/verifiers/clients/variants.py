@@ -20,11 +20,20 @@ class VariantsClient(Client):
         self._turns = count(first)
         self._given: dict[Any, Client] = {}
         for client in self.clients:
-            client.on_retry = self._heard
+            client.on_retry = self._tell_retry
         super().__init__()
 
-    def setup_client(self, client_or_config: Any) -> Any:
+    def setup_client(self, client_or_config: Any) -> None:
+        return None
+
+    @property
+    def client(self) -> Any:
+        """The first client's own."""
         return self.clients[0].client
+
+    @client.setter
+    def client(self, client: Any) -> None:
+        pass
 
     def of(self, state: Any = None) -> Client:
         """The client of this rollout's group."""
@@ -38,11 +47,6 @@ class VariantsClient(Client):
 
     def _next(self) -> Client:
         return self.clients[next(self._turns) % len(self.clients)]
-
-    def _heard(self, reason: str, wait: float) -> None:
-        self.retries += 1
-        if self.on_retry is not None:
-            self.on_retry(reason, wait)
 
     async def get_response(
         self,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from copy import copy
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -28,7 +28,12 @@ from verifiers.types import (
     State,
     TimeSpan,
 )
-from verifiers.utils.async_utils import function_name, maybe_await, maybe_call_with_named_args
+from verifiers.utils.async_utils import (
+    ends_only_its_rollout,
+    function_name,
+    maybe_await,
+    maybe_call_with_named_args,
+)
 from verifiers.utils.message_utils import normalize_messages, normalize_tool
 from verifiers.utils.usage import count_usage
 
@@ -73,6 +78,9 @@ class Environment(ABC):
         self.few_shot = few_shot
         self.parser = parser or Parser()
         self.rubric = rubric or Rubric(parser=self.parser)
+        if isinstance(rubric, RubricGroup):  # to which `add_rubric` adds: other environments may have the same group
+            self.rubric = copy(rubric)
+            self.rubric.rubrics = list(rubric.rubrics)
         given = dict(sampling_args or {})
         self.sampling_args = {"n": 1, **given, "extra_body": dict(given.get("extra_body") or {})}
         older_tools = kwargs.pop("oai_tools", None)
@@ -127,12 +135,20 @@ class Environment(ABC):
             self._train = self._prepared(self._train())
         return self._train
 
+    @dataset.setter
+    def dataset(self, dataset: Any) -> None:
+        self._train = self._prepared(dataset)
+
     @property
     def eval_dataset(self) -> Any:
         """The evaluation rows, formatted; None when there are only training rows."""
         if callable(self._eval):
             self._eval = self._prepared(self._eval())
         return self._eval
+
+    @eval_dataset.setter
+    def eval_dataset(self, dataset: Any) -> None:
+        self._eval = self._prepared(dataset)
 
     def get_dataset(self, n: int = -1, seed: int | None = None) -> Any:
         """Training rows: shuffled by `seed` (and kept so) when given, the first `n` when n > 0."""
@@ -164,6 +180,8 @@ class Environment(ABC):
         from verifiers.clients.resolve import as_client
 
         row = dict(input)
+        if row.get("prompt") is None:  # of nobody's dataset yet
+            row["prompt"] = self._prepared([row])[0]["prompt"]
         # The rollout's own: what it writes into them must not reach the others of this row.
         row["prompt"] = [message.model_copy() for message in normalize_messages(row.get("prompt"))]
         row["info"] = _own(decode_info(row.get("info")))
@@ -204,25 +222,35 @@ class Environment(ABC):
     ) -> State:
         """Play one row to its end. Failures are in `state["error"]`, never raised."""
 
-    async def get_model_response(self, state: State, prompt: Messages, **overrides: Any) -> Response:
-        """Ask the model; overrides: client, model, tool_defs (or oai_tools), sampling_args, None for the rollout's own.
+    async def get_model_response(
+        self,
+        state: State,
+        prompt: Messages,
+        client: Any = None,
+        model: str | None = None,
+        tool_defs: Sequence[Any] | None = None,
+        sampling_args: Mapping[str, Any] | None = None,
+        **older: Any,
+    ) -> Response:
+        """Ask the model; None for what is the rollout's own. `oai_tools` is another name of tool_defs.
+
         Raises what `Client.get_response` raises.
         """
-        client, tools = state["client"], state["tool_defs"]
-        if overrides:
+        if unknown := sorted(older.keys() - {"oai_tools", "message_type"}):
+            raise TypeError(f"get_model_response() has no argument {unknown[0]!r}.")
+        if client is not None:
             from verifiers.clients.resolve import as_client
 
-            overrides = {key: value for key, value in overrides.items() if value is not None}
-            client = as_client(overrides["client"]) if "client" in overrides else client
-            given = overrides.get("tool_defs", overrides.get("oai_tools"))
-            tools = tools if given is None else [normalize_tool(tool) for tool in given]
+            client = as_client(client)
+        given = older.get("oai_tools") if tool_defs is None else tool_defs
+        tools = state["tool_defs"] if given is None else [normalize_tool(tool) for tool in given]
         span = TimeSpan(start=time.time())
         state["timing"].model.spans.append(span)
         try:
-            response: Response = await client.get_response(
+            response: Response = await (client or state["client"]).get_response(
                 prompt=prompt,
-                model=overrides.get("model", state["model"]),
-                sampling_args=overrides.get("sampling_args", state["sampling_args"]),
+                model=state["model"] if model is None else model,
+                sampling_args=state["sampling_args"] if sampling_args is None else sampling_args,
                 tools=tools or None,
                 state=state,
             )
@@ -232,24 +260,32 @@ class Environment(ABC):
         return response
 
     async def _cleanup(self, state: State) -> None:
-        cancelled = None
-        for handler in marked(self, "cleanup"):
-            try:
-                await maybe_call_with_named_args(handler, state=state, env=self)
-            except asyncio.CancelledError as error:  # the handlers after this one have something to give back as well
-                cancelled = error
-            except Exception as error:
-                self.logger.warning("Cleanup %s failed: %s: %s", function_name(handler), type(error).__name__, error)
-        if cancelled is not None:
-            raise cancelled
+        handlers = marked(self, "cleanup")
+        await self._all("Cleanup", handlers, lambda one: maybe_call_with_named_args(one, state=state, env=self))
 
     async def _teardown(self) -> None:
         """Let go of everything the environment holds: the rubric's teardown first, then `@vf.teardown` methods."""
-        for handler in [self.rubric.teardown, *marked(self, "teardown")]:
+        handlers = [self.rubric.teardown, *marked(self, "teardown")]
+        await self._all("Teardown", handlers, lambda one: maybe_await(one()))
+
+    async def _release(self, state: State) -> None:
+        """The rubric lets go of what it holds for a rollout: after scoring, or instead of it."""
+        await self._all("Cleanup", [self.rubric.cleanup], lambda one: one(state))
+
+    async def _all(self, what: str, handlers: Sequence[Any], call: Callable[[Any], Awaitable[Any]]) -> None:
+        """Call every handler, also when one of them fails or is cancelled: each has something to give back."""
+        interrupted = None
+        for handler in handlers:
             try:
-                await maybe_await(handler())
-            except Exception as error:
-                self.logger.warning("Teardown %s failed: %s: %s", function_name(handler), type(error).__name__, error)
+                await call(handler)
+            except BaseException as error:
+                if ends_only_its_rollout(error):
+                    kind = type(error).__name__
+                    self.logger.warning("%s %s failed: %s: %s", what, function_name(handler), kind, error)
+                else:
+                    interrupted = error
+        if interrupted is not None:
+            raise interrupted
 
     async def __aenter__(self) -> Self:
         return self
@@ -273,16 +309,19 @@ class Environment(ABC):
         try:
             async with asyncio.timeout(self.scoring_timeout_seconds) as limit:
                 await self._score(scorable, as_group)
-        except Exception as error:
+        except BaseException as error:
+            if not ends_only_its_rollout(error):
+                raise
             # A rubric's own call may time out too, long before ours.
             if isinstance(error, TimeoutError) and limit.expired():
                 seconds = f"{self.scoring_timeout_seconds:g} seconds (scoring_timeout_seconds)"
                 error = ScoringTimeoutError(f"Scoring took longer than {seconds}.")
             self._spoil(scorable, error)
-        for state in states:
-            state["timing"].scoring.start, state["timing"].scoring.end = started, time.time()
-            with contextlib.suppress(Exception):
-                await self.rubric.cleanup(state)
+        finally:
+            ended = time.time()
+            for state in states:
+                state["timing"].scoring.start, state["timing"].scoring.end = started, ended
+            await self._all("Cleanup", states, self._release)
 
     async def _score(self, states: list[State], as_group: bool) -> None:
         if not self.score_rollouts:
@@ -294,7 +333,7 @@ class Environment(ABC):
         elif states:
             await self.rubric.score_group(states)
 
-    def _spoil(self, states: list[State], error: Exception) -> None:
+    def _spoil(self, states: list[State], error: BaseException) -> None:
         for state in states:
             state["reward"], state["metrics"], state["error"] = None, None, typed(error)
 

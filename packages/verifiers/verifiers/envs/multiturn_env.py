@@ -13,7 +13,7 @@ from verifiers.envs.environment import Environment
 from verifiers.errors import OverlongPromptError, typed
 from verifiers.rubrics.rubric import Rubric
 from verifiers.types import Messages, MessagesLike, Response, RolloutInput, State, TimeSpan, TrajectoryStep
-from verifiers.utils.async_utils import maybe_await, maybe_call_with_named_args
+from verifiers.utils.async_utils import ends_only_its_rollout, maybe_await, maybe_call_with_named_args
 from verifiers.utils.message_utils import normalize_messages
 from verifiers.utils.token_utils import step_tokens
 
@@ -46,7 +46,7 @@ class MultiTurnEnv(Environment):
 
     # What a subclass writes or overrides
 
-    async def setup_state(self, state: State) -> State | None:
+    async def setup_state(self, state: State, **kwargs: Any) -> State | None:
         """Prepare the state before the first turn, in place; a returned state replaces it."""
         return state
 
@@ -59,7 +59,8 @@ class MultiTurnEnv(Environment):
         trajectory = state["trajectory"]
         if not trajectory:
             return normalize_messages(state["prompt"])
-        said: Messages = trajectory[-1]["prompt"] + normalize_messages(trajectory[-1]["completion"])
+        # Steps of ours hold messages; those that a subclass has made itself may hold dicts.
+        said = normalize_messages(trajectory[-1]["prompt"]) + normalize_messages(trajectory[-1]["completion"])
         length = len(said)
         span = TimeSpan(start=time.time())
         state["timing"].env.spans.append(span)
@@ -142,7 +143,9 @@ class MultiTurnEnv(Environment):
         trajectory = state["trajectory"]
         completion: Messages = []
         if trajectory:
-            completion = (trajectory[-1]["prompt"] + trajectory[-1]["completion"])[len(state["prompt"]) :]
+            last = trajectory[-1]
+            shown = normalize_messages(last["prompt"]) + normalize_messages(last["completion"])
+            completion = shown[len(state["prompt"]) :]
         state["completion"] = completion + normalize_messages(state.get("final_env_response"))
 
     # The loop
@@ -177,7 +180,7 @@ class MultiTurnEnv(Environment):
             if isinstance(prepared, State):
                 state = prepared
             state["prompt"] = normalize_messages(state["prompt"])
-        except Exception as error:
+        except BaseException as error:
             self._record(state, error)
         state["timing"].setup.end = time.time()
         return state
@@ -192,18 +195,23 @@ class MultiTurnEnv(Environment):
                     continue
                 response = await self.get_model_response(state, messages)
                 await self.add_model_response(state, messages, response)
-            except Exception as error:
+            except BaseException as error:
                 self._record(state, error)
 
     async def _stopped(self, state: State) -> bool:
         try:
-            return await self.is_completed(state)
-        except Exception as error:
+            completed = await self.is_completed(state)
+            if completed and not state["is_completed"]:  # a subclass has an `is_completed` of its own
+                self._complete(state, "is_completed")
+            return completed
+        except BaseException as error:
             self._record(state, error)
             self._complete(state, "has_error")
             return True
 
-    def _record(self, state: State, error: Exception) -> None:
+    def _record(self, state: State, error: BaseException) -> None:
+        if not ends_only_its_rollout(error):
+            raise error
         state["error"] = typed(error)
         if isinstance(error, OverlongPromptError):
             state["prompt_too_long"] = True

@@ -94,11 +94,11 @@ class PythonEnv(SandboxEnv):
         self.remove_tool(self.bash)
         self.add_tool(self.python, args_to_skip=["sandbox_id", "sandbox_state", "python_state"])
 
-    async def setup_state(self, state: State, **kwargs: Any) -> None:
+    async def setup_state(self, state: State, **kwargs: Any) -> State:
         """As in SandboxEnv, and `state["python_state"]`."""
         packages = shlex.split(self.pip_install_packages)
         state["python_state"] = PythonState(ready=False, ready_wait_time=0.0, execution_count=0, to_install=packages)
-        await super().setup_state(state)
+        return await super().setup_state(state)
 
     async def _with_image(self, request: CreateSandboxRequest, state: State) -> CreateSandboxRequest:
         packages = state["python_state"]["to_install"]
@@ -152,8 +152,12 @@ class PythonEnv(SandboxEnv):
                 sandbox_id, ["/bin/sh", "-c", START, "python-env", WORKER], linger=LINGER_SECONDS
             )
             worker = self._workers[sandbox_id] = _Worker(process)
-            async with asyncio.timeout(self.max_startup_wait_seconds):
-                await worker.ready()
+            try:
+                async with asyncio.timeout(self.max_startup_wait_seconds):
+                    await worker.ready()
+            except Exception:  # the next call has another one
+                await self._give_up(sandbox_id, python_state)
+                raise
         except TimeoutError:
             seconds = f"{self.max_startup_wait_seconds:g} s (max_startup_wait_seconds)"
             raise PythonWorkerNotReadyError(

@@ -158,7 +158,7 @@ class SandboxEnv(StatefulToolEnv):
             self._client, self._loop = AsyncSandboxClient(max_connections=CONNECTIONS), loop
         return self._client
 
-    async def setup_state(self, state: State, **kwargs: Any) -> None:
+    async def setup_state(self, state: State, **kwargs: Any) -> State:
         """Ask for the sandbox: `state["sandbox_id"]`, `state["sandbox_state"]`. Raises SandboxCreationError."""
         await super().setup_state(state)
         state["sandbox_id"] = None
@@ -172,6 +172,7 @@ class SandboxEnv(StatefulToolEnv):
         sandbox = await self._created(request)
         self._sandboxes[sandbox.id] = self.sandbox_client.keep_alive(sandbox.id, request.lease_seconds or 0.0)
         state["sandbox_id"] = sandbox.id
+        return state
 
     async def _with_image(self, request: CreateSandboxRequest, state: State) -> CreateSandboxRequest:
         return request

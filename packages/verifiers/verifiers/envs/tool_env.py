@@ -99,6 +99,8 @@ class ToolEnv(MultiTurnEnv):
         try:
             arguments = await self._arguments(call["name"], arguments, messages, state)
             return await self.call_tool(call["name"], arguments, call["id"])
+        except SystemExit as stopped:  # of a program that the tool has run
+            return self._failed(call, ToolCallError(f"The tool called exit({stopped.code!r})."), ToolCallError)
         except Exception as error:
             return self._failed(call, error, ToolCallError)
 

@@ -125,9 +125,12 @@ def read_registry(path: str | os.PathLike[str]) -> dict[str, list[Endpoint]]:
             f"{file} is a Python endpoint registry; write it as endpoints.toml with [[endpoint]] tables."
         )
     try:
-        tables = tomllib.loads(file.read_text(encoding="utf-8")).get("endpoint", [])
+        written = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelNotResolved(f"The endpoints registry {file} cannot be read: {error}.") from None
+    if near := get_close_matches("endpoint", [name for name in written if name != "endpoint"], 1):
+        raise ModelNotResolved(f"{file} has [[{near[0]}]], meant is perhaps [[endpoint]].")
+    tables = written.get("endpoint", [])
     found: dict[str, list[Endpoint]] = {}
     for number, table in enumerate(tables if isinstance(tables, list) else [tables], 1):
         endpoint = _endpoint(table, f"[[endpoint]] number {number} of {file}")

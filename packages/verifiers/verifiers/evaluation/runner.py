@@ -7,11 +7,14 @@ what would fail every rollout ends a run early: a refused key, a disk that takes
 from __future__ import annotations
 
 import asyncio
+import math
 import random
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +23,7 @@ from verifiers.clients.resolve import as_client
 from verifiers.errors import ModelAuthError, is_retriable, typed
 from verifiers.evaluation.outputs import from_row, state_to_output, to_row
 from verifiers.types import GenerateOutputs, RolloutOutput, RolloutTiming, State
+from verifiers.utils.async_utils import ends_only_its_rollout
 from verifiers.utils.message_utils import normalize_messages
 
 if TYPE_CHECKING:
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
 
 Key = tuple[Any, int]
 LONGEST_WAIT_SECONDS = 60.0
+NOT_HERE = frozenset({"push_to_hf_hub", "hf_hub_dataset_name"})
+"""Options of the official library that have no meaning here."""
 GROUP_COLUMNS = frozenset({"advantage", "trajectory", "token_steps"})
 """State columns that are known only once all rollouts of an example are scored."""
 
@@ -38,9 +44,9 @@ class RunOptions:
 
     max_concurrent: rollouts at once, -1 for all. max_retries: further attempts for a rollout that ended with
     InfraError or InvalidModelResponseError. independent_scoring: score rollouts one by one even where group functions
-    exist. state_columns: keys of the state that go into the rows, and `token_steps` (verifiers.training). save_results: record into `results_path`, or a new
-    folder under ./outputs; a results_path that holds the same run is continued. on_start(total), on_progress(all
-    outputs, new outputs, metadata), on_log(line): callbacks.
+    exist. state_columns: keys of the state that go into the rows, and `token_steps` (verifiers.training). save_results:
+    record into `results_path`, or a new folder under ./outputs; a results_path that holds the same run is continued.
+    on_start(total), on_progress(all outputs, new outputs, metadata), on_log(line): callbacks.
     """
 
     max_concurrent: int = -1
@@ -133,16 +139,18 @@ class Runner:
         limit = self.options.max_concurrent
         count = len(todo) if limit < 1 else min(limit, len(todo))
         workers = [asyncio.create_task(self._work(todo)) for _ in range(count)]
-        heard, self.client.on_retry = self.client.on_retry, self._request_repeated
         try:
-            await asyncio.gather(*workers)
+            with self.client.heard_by(self._request_repeated):
+                await asyncio.gather(*workers)
         finally:
-            self.client.on_retry = heard
             for worker in workers:
                 worker.cancel()
             # What is finished gets written also when a second Ctrl-C comes, or a connection does not close well.
             try:
                 await asyncio.gather(*workers, return_exceptions=True)
+                for group in self._groups.values():  # played, and never to be scored
+                    for state, _ in group.states:
+                        await self.env._release(state)
                 if self._own_client:
                     await self.client.close()
             finally:
@@ -189,6 +197,7 @@ class Runner:
             error = state.get("error")
             if isinstance(error, ModelAuthError):
                 self.stopped = self.stopped or error
+                await self.env._release(state)
                 await self._record([(state, attempt)], final=False)
                 return
             if attempt > self.options.max_retries or not is_retriable(error):
@@ -198,6 +207,7 @@ class Runner:
                 0.5, 1
             )
             self._log(f"Retrying example {row['example_id']} in {delay:.1f} s: {type(error).__name__}: {error}")
+            await self.env._release(state)
             await self._record([(state, attempt)], final=False)
             self._tell([])
             await asyncio.sleep(delay)
@@ -211,7 +221,9 @@ class Runner:
     async def _rollout(self, row: dict[str, Any]) -> State:
         try:
             return await self.env.rollout(dict(row), self.client, self.model, self.sampling_args)
-        except Exception as error:
+        except BaseException as error:
+            if not ends_only_its_rollout(error):
+                raise
             return failed_state(row, error)
 
     async def _finish(self, row: dict[str, Any], state: State, attempt: int) -> None:
@@ -224,8 +236,8 @@ class Runner:
         group.waiting -= 1
         if group.waiting == 0:
             group.states.sort(key=lambda item: item[0]["rollout_index"])
-            await self.env.score([state for state, _ in group.states])
             finished, group.states = group.states, []
+            await self.env.score([state for state, _ in finished])
             await self._record(finished, final=True)
 
     async def _record(self, finished: list[tuple[State, int]], final: bool) -> None:
@@ -281,7 +293,7 @@ def number_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return numbered
 
 
-def failed_state(row: Mapping[str, Any], error: Exception) -> State:
+def failed_state(row: Mapping[str, Any], error: BaseException) -> State:
     """The state of a rollout that could not even begin."""
     try:
         prompt = normalize_messages(row.get("prompt"))
@@ -306,6 +318,57 @@ def _key(row: Mapping[str, Any]) -> Key:
     return (row["example_id"], row["rollout_index"])
 
 
+class Reports:
+    """Tells on_progress what is finished. Adding that up takes longer and longer in a long run: then several rollouts are
+    told at once, so that it is never more than a small share of the run. clock: seconds.
+    """
+
+    REST = 20
+    """How many times as long as it took nothing is told."""
+
+    def __init__(
+        self,
+        listeners: Sequence[Callable[..., Any]],
+        rollouts: int,
+        threshold: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.listeners = list(listeners)
+        self._rollouts, self._threshold, self._clock = rollouts, threshold, clock
+        self._new: list[RolloutOutput] = []
+        self._silent_until = -math.inf
+
+    def add(self, finished: Mapping[Key, RolloutOutput], new: Sequence[RolloutOutput], last: bool = False) -> None:
+        """`new` is finished, too; `last`: nothing else will be."""
+        from prime_evals import summarize
+
+        self._new += new
+        begun = self._clock()
+        if not self._new or (begun < self._silent_until and not last):
+            return
+        everything, told = list(finished.values()), self._new
+        self._new = []
+        described = summarize(everything, self._rollouts, self._threshold)
+        ended = self._clock()
+        self._silent_until = ended + self.REST * (ended - begun)
+        for listener in self.listeners:
+            listener(everything, told, described)
+
+
+def _known(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options without those of the official library that ask for nothing. Raises TypeError with a sentence."""
+    known = [part.name for part in fields(RunOptions)]
+    left = {name: value for name, value in options.items() if name in known or name not in NOT_HERE or value}
+    for name in left:
+        if name in NOT_HERE:
+            raise TypeError(f"The option {name!r} is not here: results stay in files. Upload those of `results_path`.")
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            meant = f", meant is perhaps {near[0]!r}" if near else f"; there are {', '.join(known)}"
+            raise TypeError(f"A run has no option {name!r}{meant}.")
+    return left
+
+
 async def generate(
     env: Environment,
     inputs: Any,
@@ -317,10 +380,11 @@ async def generate(
     """See `Environment.generate`."""
     from prime_evals import summarize
 
-    chosen = RunOptions(**options)
+    chosen = RunOptions(**_known(options))
     rows = number_rows(inputs)
     rollouts = max((row["rollout_index"] + 1 for row in rows), default=1)
-    listeners = chosen.on_progress if isinstance(chosen.on_progress, Sequence) else [chosen.on_progress]
+    given = chosen.on_progress if isinstance(chosen.on_progress, Sequence) else [chosen.on_progress]
+    reports = Reports([one for one in given if one is not None], rollouts, env.pass_threshold)
     store = None
     if chosen.save_results or chosen.results_path is not None:
         from verifiers.evaluation.recording import open_store
@@ -328,18 +392,15 @@ async def generate(
         store = open_store(env, rows, model, sampling_args, chosen.results_path, chosen.state_columns)
 
     def report(progress: Progress, new: list[RolloutOutput]) -> None:
-        finished = list(runner.outputs.values())
-        described = summarize(finished, rollouts, env.pass_threshold)
-        for listener in listeners:
-            if listener is not None and new:
-                listener(finished, new, described)
+        reports.add(runner.outputs, new)
 
-    listener = report if any(listeners) else None
-    runner = Runner(env, rows, client, model, sampling_args, chosen, store, listener)
-    if chosen.on_start is not None:
-        chosen.on_start(len(rows))
+    listener = report if reports.listeners else None
     try:
+        runner = Runner(env, rows, client, model, sampling_args, chosen, store, listener)
+        if chosen.on_start is not None:
+            chosen.on_start(len(rows))
         outputs = await runner.run()
+        reports.add(runner.outputs, [], last=True)
     finally:
         if store is not None:
             from verifiers.evaluation.recording import close_store

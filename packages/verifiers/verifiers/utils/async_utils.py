@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 from collections.abc import Callable
@@ -27,6 +28,18 @@ def parameter_names(func: Callable[..., Any]) -> tuple[tuple[str, ...], bool]:
         return _wants.__wrapped__(func)
 
 
+def ends_only_its_rollout(error: BaseException) -> bool:
+    """Whether what an author's code has raised concerns its own rollout, and not the run.
+
+    So do `exit()` in code of the model's that was run here, and the cancellation of a task that was waited for; not so
+    Ctrl-C and the cancellation of the running task itself.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and not task.cancelling()
+    return isinstance(error, Exception | SystemExit)
+
+
 async def maybe_await(value: Any) -> Any:
     """`value`, awaited when it can be."""
     return await value if inspect.isawaitable(value) else value
@@ -40,5 +53,6 @@ async def maybe_call_with_named_args(func: Callable[..., Any], **available: Any)
 
 
 def function_name(func: Callable[..., Any]) -> str:
-    """The name of a function, or the class of a callable object."""
+    """The name of a function, also of a partial one, or the class of a callable object."""
+    func = func.func if isinstance(func, functools.partial) else func
     return getattr(func, "__name__", type(func).__name__)

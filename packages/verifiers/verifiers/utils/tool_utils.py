@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import inspect
 import re
 import types
@@ -17,18 +18,26 @@ _SIMPLE = {str: "string", int: "integer", float: "number", bool: "boolean", type
 
 
 def tool_from_function(func: Callable[..., Any]) -> Tool:
-    """The Tool of a function. Parameters without annotation accept anything; Google-style `Args:` describe them."""
+    """The Tool of a function, a partial one (what is given by name is the default) or a callable object.
+
+    Parameters without annotation accept anything; Google-style `Args:` describe them.
+    """
+    written = func.func if isinstance(func, functools.partial) else func
+    if not inspect.isroutine(written) and not inspect.isclass(written):
+        written = type(written).__call__
     try:
-        hints = typing.get_type_hints(func, include_extras=True)
+        hints = typing.get_type_hints(written, include_extras=True)
     except (NameError, TypeError):
         hints = {}
-    summary, described = _docstring(inspect.getdoc(func) or "")
+    said = inspect.getdoc(written) or (None if isinstance(func, functools.partial) else inspect.getdoc(func))
+    summary, described = _docstring(said or "")
     properties: dict[str, Any] = {}
     required = []
+    shared: dict[str, Any] = {}
     for name, parameter in inspect.signature(func).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
-        part = schema_of(hints.get(name, Any))
+        part = _lifted(schema_of(hints.get(name, Any)), shared)
         if name in described:
             part["description"] = described[name]
         if parameter.default is parameter.empty:
@@ -37,7 +46,38 @@ def tool_from_function(func: Callable[..., Any]) -> Tool:
             part["default"] = parameter.default
         properties[name] = part
     parameters = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
-    return Tool(function_name(func), summary, parameters)
+    return Tool(function_name(func), summary, {**parameters, "$defs": shared} if shared else parameters)
+
+
+def _lifted(schema: Any, shared: dict[str, Any]) -> Any:
+    """The schema of one parameter with its `$defs` moved to `shared`, since references begin at the schema of them all."""
+    if isinstance(schema, list):
+        return [_lifted(item, shared) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    lifted = {name: _lifted(part, shared) for name, part in schema.items() if name != "$defs"}
+    own = schema.get("$defs")
+    if not isinstance(own, dict):
+        return lifted
+    number = 1
+    while True:  # until no model of another parameter has one of the names and is a different one
+        names = {name: name if number == 1 else f"{name}{number}" for name in own}
+        new = {names[name]: _referring(part, names) for name, part in own.items()}
+        if all(shared.get(name, part) == part for name, part in new.items()):
+            shared.update(new)
+            return _referring(lifted, names)
+        number += 1
+
+
+def _referring(schema: Any, names: Mapping[str, str]) -> Any:
+    """The schema with references to these definitions, by their new names."""
+    if isinstance(schema, list):
+        return [_referring(item, names) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    changed = {name: _referring(part, names) for name, part in schema.items()}
+    old = str(changed.get("$ref", "")).removeprefix("#/$defs/")
+    return {**changed, "$ref": f"#/$defs/{names[old]}"} if old in names else changed
 
 
 def schema_of(hint: Any) -> dict[str, Any]:

@@ -102,7 +102,7 @@ class GymEnv(MultiTurnEnv):
         )
         self.add_rubric(Rubric(funcs=[gym_action_errors], weights=[0.0]))
 
-    async def setup_state(self, state: State, **kwargs: Any) -> None:
+    async def setup_state(self, state: State, **kwargs: Any) -> State:
         """Make the rollout's environment, reset it with the row's seed, show the first observation."""
         await super().setup_state(state)
         state["gym_done"] = False
@@ -111,6 +111,7 @@ class GymEnv(MultiTurnEnv):
         answer = await maybe_await(env.reset(seed=state["info"].get("seed", state["example_id"])))
         first = answer[0] if isinstance(answer, tuple) and len(answer) == 2 else answer
         state["prompt"] = [*state["prompt"], UserMessage(self.obs_to_text(first))]
+        return state
 
     async def add_model_response(self, state: State, prompt_messages: Messages, response: Response) -> None:
         """Step at once."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -19,9 +20,11 @@ from verifiers.envs.tool_env import ToolEnv
 from verifiers.errors import InfraError, ToolError
 from verifiers.types import State, Tool
 from verifiers.utils.optional import require
+from verifiers.utils.urls import shown_url
 
 CONNECT_SECONDS = 30.0
 STREAM_SECONDS = 300.0  # a server may be silent while it works
+_SECRET = re.compile(r"-{0,2}[\w-]*(?:key|token|secret|password|authorization)[\w-]*", re.IGNORECASE)
 REQUIREMENT = ("MCPEnv", "mcp>=2,<3", "mcp")
 
 
@@ -36,7 +39,7 @@ class MCPServerConfig:
     name: str
     command: str = ""
     args: list[str] = field(default_factory=list)
-    env: dict[str, str] | None = None
+    env: dict[str, str] | None = field(default=None, repr=False)
     cwd: str | None = None
     url: str = ""
     headers: dict[str, str] = field(default_factory=dict, repr=False)
@@ -45,6 +48,26 @@ class MCPServerConfig:
     def __post_init__(self) -> None:
         if bool(self.command) == bool(self.url):
             raise ValueError(f"The MCP server {self.name!r} needs a command or a url, and not both.")
+
+    def without_secrets(self, text: str) -> str:
+        """The text without what keys are given in: queries of addresses, headers, and what is called a key, a token, a
+        secret or a password in `env` and `args`.
+        """
+        hidden = [*self.headers.values(), *(value for name, value in (self.env or {}).items() if _SECRET.search(name))]
+        for position, argument in enumerate(self.args):
+            name, separator, value = argument.partition("=")
+            if separator and _SECRET.search(name):
+                hidden.append(value)
+            elif position and argument and _SECRET.fullmatch(self.args[position - 1]):
+                hidden.append(argument)
+        for value in sorted((value for value in hidden if len(value) > 3), key=len, reverse=True):
+            text = text.replace(value, "…")
+        for address in (self.url, *self.args):
+            if "://" in address:
+                text = text.replace(address, shown_url(address))
+                if query := address.partition("?")[2]:
+                    text = text.replace(query, "…")
+        return text
 
 
 class MCPEnv(ToolEnv):
@@ -87,12 +110,13 @@ class MCPEnv(ToolEnv):
             **kwargs,
         )
 
-    async def setup_state(self, state: State, **kwargs: Any) -> None:
+    async def setup_state(self, state: State, **kwargs: Any) -> State:
         """Connect to the servers where that is not done. Raises MCPServerError."""
         await super().setup_state(state)
         await self.connect()
         if not (state["info"].get("tool_defs") or state["info"].get("oai_tools")):
             state["tool_defs"] = list(self.tool_defs)
+        return state
 
     async def connect(self) -> None:
         """Connect to every server that is not connected, and offer its tools."""
@@ -108,8 +132,13 @@ class MCPEnv(ToolEnv):
                 if connection is not None:
                     await connection.close()
                 connection = self._connections[server.name] = _Connection(server)
-                for found in await connection.open(self.startup_timeout_seconds):
-                    self._offer_tool(server, found)
+                tools = await connection.open(self.startup_timeout_seconds)
+                try:
+                    for found in tools:
+                        self._offer_tool(server, found)
+                except MCPServerError:  # for the next rollout too, instead of one with a part of the tools
+                    await connection.close()
+                    raise
 
     def _offer_tool(self, server: MCPServerConfig, found: Any) -> None:
         shown = Tool(found.name, found.description or "", found.input_schema)
@@ -187,7 +216,8 @@ class _Connection:
             words = next((line.strip() for line in reversed(log.readlines()) if line.strip()), "")
         where = self.server.url or " ".join([self.server.command, *self.server.args])
         said = f" It said: {words}" if words else ""
-        raise MCPServerError(f"The MCP server {self.server.name!r} ({where}) did not start: {reason}.{said}")
+        told = f"The MCP server {self.server.name!r} ({where}) did not start: {reason}.{said}"
+        raise MCPServerError(self.server.without_secrets(told))
 
     async def _hold(self, ready: asyncio.Future[list[Any]], log: Any) -> None:
         from mcp import Client  # ty: ignore[import-not-found]
@@ -231,9 +261,9 @@ class _Connection:
                 raise ToolError(f"The tool {tool} did not answer within {seconds:g}s.") from None
             if error.code != CONNECTION_CLOSED:
                 raise ToolError(error.error.message) from error
-            raise self._gone(error) from error
+            raise self._gone(error) from None
         except Exception as error:
-            raise self._gone(error) from error
+            raise self._gone(error) from None
         answer = _answer(result)
         if result.is_error:
             raise ToolError(answer if isinstance(answer, str) else json.dumps(answer))
@@ -241,7 +271,8 @@ class _Connection:
 
     def _gone(self, error: Exception) -> MCPServerError:
         self._over.set()
-        return MCPServerError(f"The MCP server {self.server.name!r} is gone: {_reason(error)}.")
+        told = f"The MCP server {self.server.name!r} is gone: {_reason(error)}."
+        return MCPServerError(self.server.without_secrets(told))
 
     async def close(self) -> None:
         """End the connection, and a server that is a program with it."""

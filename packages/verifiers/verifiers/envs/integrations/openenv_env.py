@@ -244,7 +244,7 @@ class OpenEnvEnv(MultiTurnEnv):
 
     # A rollout
 
-    async def setup_state(self, state: State) -> None:
+    async def setup_state(self, state: State, **kwargs: Any) -> State:
         """Lease a session, reset it with the row's seed, render the first observation."""
         seed = state["info"].get("seed")
         pool = await self._get_pool()
@@ -258,6 +258,7 @@ class OpenEnvEnv(MultiTurnEnv):
         if self.contract == "mcp":
             state["tool_defs"] = await self._list_tools(lease)
         state["prompt"] = [*state["prompt"], *await self._rendered(lease.first.observation, "reset", state, seed)]
+        return state
 
     async def _list_tools(self, lease: Lease) -> list[Tool]:
         if self._tools is None:

@@ -91,7 +91,7 @@ class TextArenaEnv(MultiTurnEnv):
             shared = {id(part): part for part in vars(_inner(self._made)).values() if _is_dictionary(part)}
             return copy.deepcopy(self._made, shared)
 
-    async def setup_state(self, state: State, **kwargs: Any) -> None:
+    async def setup_state(self, state: State, **kwargs: Any) -> State:
         """Begin the game of the row's seed."""
         await super().setup_state(state)
         seed = int(state["info"].get("seed", state["example_id"]))
@@ -107,6 +107,7 @@ class TextArenaEnv(MultiTurnEnv):
         secrets = getattr(_inner(game).state, "game_state", None) or {}
         state["answer"] = str(next((secrets[name] for name in SECRETS if name in secrets), ""))
         state["prompt"] = [*state["prompt"], UserMessage(self._shown(game))]
+        return state
 
     def _shown(self, game: Any) -> str:
         _, observation = game.get_observation()
