@@ -249,7 +249,7 @@ TESTED_BY = {
     "verifiers/test_runner.py::test_infrastructure_and_useless_answers_are_retried_and_kept": "InvalidModelResponseError",
     "verifiers/test_runner.py::test_a_refused_key_ends_the_run_early_and_keeps_what_is_done": "ModelAuthError",
     "verifiers/test_runner.py::test_sync_doors_tear_down_in_the_loop_they_used": "Environment SingleTurnEnv teardown",
-    "verifiers/test_rollout.py::test_an_error_ends_the_rollout_and_says_whether_it_counts": "OverlongPromptError",
+    "verifiers/test_rollout.py::test_a_conversation_that_outgrew_the_model_ends_and_is_no_failure": "OverlongPromptError",
     "verifiers/test_rollout.py::test_an_exception_of_the_authors_code_is_an_error_of_the_rollout": "RolloutError",
     "verifiers/test_rollout.py::test_scoring_has_a_time_limit": "ScoringTimeoutError",
     "verifiers/test_rollout.py::test_turns_until_the_limit": "MultiTurnEnv cleanup",

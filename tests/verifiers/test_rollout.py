@@ -138,7 +138,6 @@ async def test_setup_may_replace_the_state_or_fill_it():
         (vf.ModelError("500"), vf.ModelError, None),
         (KeyError("oops"), vf.ModelError, None),
         (vf.EmptyModelResponseError("nothing"), vf.EmptyModelResponseError, 0.0),
-        (vf.OverlongPromptError("too long"), vf.OverlongPromptError, 0.0),
         (vf.ToolCallError("bad"), vf.ToolCallError, 0.0),
     ],
 )
@@ -147,8 +146,15 @@ async def test_an_error_ends_the_rollout_and_says_whether_it_counts(error, kind,
     state = await play(env, Script("x", error))
     assert isinstance(state["error"], kind) and state["reward"] == reward
     assert state["is_completed"] and len(state["completion"]) == 1 and env.happened == ["cleanup", "late"]
-    overlong = isinstance(error, vf.OverlongPromptError)
-    assert state["is_truncated"] is overlong and bool(state.get("prompt_too_long")) is overlong
+    assert (state["is_truncated"], state["prompt_too_long"]) == (False, False)
+
+
+async def test_a_conversation_that_outgrew_the_model_ends_and_is_no_failure():
+    env = Talk(rubric=vf.Rubric(funcs=[lambda completion: 0.5]))
+    state = await play(env, Script("x", vf.OverlongPromptError("too long")))
+    assert (state["error"], state["stop_condition"], state["reward"]) == (None, "prompt_too_long", 0.5)
+    assert state["is_completed"] and state["is_truncated"] and state["prompt_too_long"]
+    assert len(state["completion"]) == 1 and env.happened == ["cleanup", "late"]
 
 
 @pytest.mark.parametrize("where", ["setup_state", "env_response", "stop"])

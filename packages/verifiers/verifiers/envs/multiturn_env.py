@@ -212,7 +212,7 @@ class MultiTurnEnv(Environment):
     def _record(self, state: State, error: BaseException) -> None:
         if not ends_only_its_rollout(error):
             raise error
-        state["error"] = typed(error)
-        if isinstance(error, OverlongPromptError):
-            state["prompt_too_long"] = True
-            state["is_truncated"] = True
+        if isinstance(error, OverlongPromptError):  # how the rollout ends, as with max_turns, and no failure
+            state["prompt_too_long"] = state["is_truncated"] = True
+        else:
+            state["error"] = typed(error)
