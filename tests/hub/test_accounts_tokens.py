@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from tests.conftest import RunningHub
 from tests.hub.browsing import PASSWORD, Browser, dump, moment
 from tests.hub.images import build
+from tests.hub.people import owner_of
 
 
 @pytest.fixture(scope="module")
@@ -307,7 +309,7 @@ def test_tokens_by_the_page(open_hub: RunningHub) -> None:
     browser.sign_up("keeper")
     assert "There is no API key." in browser.get("/dashboard/tokens").text
     page = "/dashboard/tokens"
-    made = browser.submit(page, page, name="All <i>of</i> it", days="30")
+    made = browser.submit(page, page, name="All <i>of</i> it", days="30", access="all")
     token = next(word for word in made.text.split() if word.startswith("prime_"))
     assert (
         "shown only this once" in made.text
@@ -321,10 +323,11 @@ def test_tokens_by_the_page(open_hub: RunningHub) -> None:
     reader = next(word for word in some.text.split() if word.startswith("prime_"))
     assert "environments:read" in some.text and open_hub.client(reader).get("/tokens").status_code == 403
     for fields, words in (
+        ({"name": "x"}, "Choose at least one thing"),
         ({"name": "x", "access": "some"}, "Choose at least one thing"),
-        ({"name": " "}, "Give the API key a name"),
-        ({"name": "x", "days": "soon"}, "whole number"),
-        ({"name": "x", "days": "99999"}, "1 to 3660 days"),
+        ({"name": " ", "access": "all"}, "Give the API key a name"),
+        ({"name": "x", "access": "all", "days": "soon"}, "whole number"),
+        ({"name": "x", "access": "all", "days": "99999"}, "An API key lives for 1 to 3660 days"),
         ({"name": "x", "access": "some", "images": "rule"}, "is no scope"),
     ):
         refused = browser.submit(page, page, **fields)
@@ -334,3 +337,42 @@ def test_tokens_by_the_page(open_hub: RunningHub) -> None:
     assert open_hub.client(token).get("/user/whoami").status_code == 401
     stranger = browser.post(f"{page}/revoke", token="0" * 24, proof=browser.proof)
     assert stranger.status == 404
+
+
+def test_a_key_of_the_page_does_not_more_than_was_chosen(open_hub: RunningHub) -> None:
+    browser, page = Browser(open_hub), "/dashboard/tokens"
+    browser.sign_up("careful")
+    only = browser.submit(page, page, name="only", environments="read")
+    key = next(word for word in only.text.split() if word.startswith("prime_"))
+    assert open_hub.client(key).get("/user/whoami").json()["data"]["scope"]["images"] is None
+    both = browser.submit(page, page, name="both", access="all", days="7", environments="read", images="write")
+    assert both.status == 422 and "and also only environments:read, images:write; choose one of the two" in both.text
+    kept = both.form(page).fields
+    assert (kept["name"], kept["days"], kept["access"], kept["images"]) == ("both", "7", "all", "write")
+    assert "both" not in browser.get(page).text
+
+
+def test_a_new_key_is_shown_once_and_loading_again_makes_no_other(open_hub: RunningHub) -> None:
+    browser, page = Browser(open_hub), "/dashboard/tokens"
+    browser.sign_up("reloader")
+    shown = browser.submit(page, page, name="one", access="all")
+    key = next(word for word in shown.text.split() if word.startswith("prime_"))
+    assert [answer.status_code for answer in shown.answer.history] == [303]
+    assert key not in str(shown.answer.history[0].headers), "sealed on its way"
+    again = browser.get(str(shown.answer.url).removeprefix(open_hub.url))
+    assert key not in again.answer.text and len(open_hub.client(key).get("/tokens").json()["data"]) == 1
+    # What was kept for one browser is nothing to another.
+    other = Browser(open_hub)
+    other.sign_up("reloader-2")
+    fields = {"name": "two", "access": "all", "proof": browser.proof}
+    sent = browser.client.post(f"{open_hub.url}{page}", data=fields, follow_redirects=False)
+    name = next(name for name in sent.cookies if name.startswith("fresh"))
+    other.client.cookies.set(name, sent.cookies[name])
+    assert "prime_" not in other.get(page).text
+
+
+def test_ending_a_key_takes_two_steps(hub: RunningHub) -> None:
+    browser = owner_of(hub).browser
+    shown = browser.get("/dashboard/tokens")
+    assert "This is the key of the Hub's own machine" in shown.text
+    assert re.search(r"<details[^>]*>\s*<summary>Revoke<[^\0]*?/dashboard/tokens/revoke", shown.answer.text)

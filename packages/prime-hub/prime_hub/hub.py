@@ -64,7 +64,7 @@ class Hub:
         self.blobs = BlobStore(settings.blobs_dir)
         key = load_secret_key(settings.secret_key_file)
         self.signer = Signer(key)
-        vault = Vault(key)
+        self.vault = vault = Vault(key)
         self.accounts = Accounts(settings, self.database)
         self.tokens = Tokens(self.database)
         self.tokens.on_revoke.append(self.accounts.ensure_owner)

@@ -97,7 +97,7 @@ class Tokens:
         One that is made `by` another gets no more than that one has (Forbidden), and ends with it.
         """
         if days is not None and not 1 <= days <= 3660:
-            raise Invalid("A token lives for 1 to 3660 days, or without an end.")
+            raise Invalid("An API key lives for 1 to 3660 days, or without an end.")
         expires = None if days is None else now() + timedelta(days=days)
         if by is not None:
             if by.limits:

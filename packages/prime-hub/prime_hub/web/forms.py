@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -46,6 +48,11 @@ async def checked(request: Request, hub: HubDep, visitor: VisitorDep) -> Form:
     if not proven(hub, visitor, form.get(PROOF_FIELD, "")):
         raise Forbidden("This form has become too old, or was not sent from this Hub's own page; load the page again.")
     return form
+
+
+def given(form: Mapping[str, str] | None) -> defaultdict[str, str]:
+    """What a form that was refused said, for its page to say again; nothing in fields that it had not."""
+    return defaultdict(str, form or {})
 
 
 FormDep = Annotated[Form, Depends(checked)]

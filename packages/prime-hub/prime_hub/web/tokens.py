@@ -11,10 +11,11 @@ from prime_hub.api.auth_challenge import PAGE as CHALLENGE
 from prime_hub.api.deps import HubDep
 from prime_hub.errors import HubError, Invalid
 from prime_hub.hub import Hub
+from prime_hub.services.accounts import OWNER_TOKEN
 from prime_hub.services.scopes import AREAS, shown
-from prime_hub.web.forms import FormDep
+from prime_hub.web.forms import Form, FormDep, given
 from prime_hub.web.render import page
-from prime_hub.web.visitors import SignedIn, SignedInDep
+from prime_hub.web.visitors import SignedIn, SignedInDep, forget_handed_on, hand_on, handed_on
 
 router = APIRouter(include_in_schema=False)
 TOKENS = "/dashboard/tokens"
@@ -35,7 +36,11 @@ async def tokens_page(
     request: Request, hub: HubDep, me: SignedInDep, done: Annotated[str, Query(max_length=20)] = ""
 ) -> Response:
     """The account's API keys, and a form for another one."""
-    return await _tokens(request, hub, me, done=DONE.get(done))
+    fresh = handed_on(request, hub, me)
+    answer = await _tokens(request, hub, me, done=DONE.get(done), fresh=fresh)
+    if fresh is not None:
+        forget_handed_on(answer, request, hub)
+    return answer
 
 
 async def _tokens(
@@ -46,17 +51,20 @@ async def _tokens(
     done: str | None = None,
     fresh: str | None = None,
     error: HubError | None = None,
+    again: Form | None = None,
 ) -> Response:
+    """`again`: the form that was refused, so that it need not be filled in once more."""
     rows = [
         {
             "id": row.id,
             "name": row.name,
             "hint": row.hint,
-            "scopes": "everything" if row.scopes is None else shown(row.scopes),
+            "scopes": "may do everything" if row.scopes is None else shown(row.scopes),
             "limits": _limits(row.limits),
             "created": row.created_at,
             "used": row.last_used_at,
             "expires": row.expires_at,
+            "machines": row.name == OWNER_TOKEN and me.account.local,
         }
         for row in await hub.tokens.all(me.account)
     ]
@@ -67,6 +75,7 @@ async def _tokens(
         rows=rows,
         areas=AREAS,
         fresh=fresh,
+        again=given(again),
         done=done,
         problem=error.detail if error else None,
     )
@@ -78,13 +87,9 @@ def _limits(limits: dict[str, object] | None) -> list[str]:
 
 @router.post(TOKENS)
 async def make_token(request: Request, hub: HubDep, me: SignedInDep, form: FormDep) -> Response:
-    """A new key, which this answer shows and no other."""
+    """A new key, which the page that the browser goes on to shows, once."""
     try:
-        scopes = None
-        if form.text("access") == "some":
-            scopes = {area: form.text(area) for area in AREAS if form.text(area)}
-            if not scopes:
-                raise Invalid("Choose at least one thing that the API key may do.")
+        scopes = _scopes(form)
         days = form.text("days")
         if days and not (days.isascii() and days.isdigit() and len(days) < 6):
             raise Invalid("The days until a key ends are a whole number.")
@@ -92,8 +97,24 @@ async def make_token(request: Request, hub: HubDep, me: SignedInDep, form: FormD
             raise Invalid("Give the API key a name, by which you know it again.")
         secret, _ = await hub.tokens.create(me.account, form.text("name"), scopes, int(days) if days else None)
     except HubError as error:
-        return await _tokens(request, hub, me, error=error)
-    return await _tokens(request, hub, me, fresh=secret)
+        return await _tokens(request, hub, me, error=error, again=form)
+    answer = RedirectResponse(TOKENS, status_code=303)
+    hand_on(answer, request, hub, me, secret)
+    return answer
+
+
+def _scopes(form: Form) -> dict[str, str] | None:
+    """What the key may do; None for everything. Raises Invalid where that was not said, or was said twice."""
+    scopes = {area: form.text(area) for area in AREAS if form.text(area)}
+    if form.text("access") != "all":
+        if not scopes:
+            raise Invalid("Choose at least one thing that the API key may do.")
+        return scopes
+    if scopes:
+        raise Invalid(
+            f"You chose that the API key may do all that you may, and also only {shown(scopes)}; choose one of the two."
+        )
+    return None
 
 
 @router.post(f"{TOKENS}/revoke")

@@ -18,9 +18,11 @@ from prime_hub.db.models import Account, BrowserSession
 from prime_hub.errors import Unauthorized
 from prime_hub.hub import Hub
 from prime_hub.services.sessions import LONGEST
+from prime_hub.services.vault import Unreadable
 
 SIGN_IN = "/dashboard/sign-in"
 FORM_SECONDS = 12 * 3600
+HAND_ON_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,31 @@ def remember_form(response: Response, request: Request, hub: Hub, visitor: Visit
     """Bind the form on a page for people who are not signed in to this browser."""
     if visitor.session is None:
         _set(response, request, _name(request, hub, "form"), visitor.seed, None)
+
+
+def hand_on(response: Response, request: Request, hub: Hub, me: SignedIn, text: str) -> None:
+    """Keep a secret in the browser, sealed, for the page that it opens next (`handed_on`), which loading again repeats
+    nothing of.
+    """
+    sealed = hub.vault.seal(text, _place(me))
+    _set(response, request, _name(request, hub, "fresh"), sealed, HAND_ON_SECONDS)
+
+
+def handed_on(request: Request, hub: Hub, me: SignedIn) -> str | None:
+    """What was handed on to this browser's session; None for nothing."""
+    try:
+        return hub.vault.open(request.cookies.get(_name(request, hub, "fresh"), ""), _place(me))
+    except Unreadable:
+        return None
+
+
+def forget_handed_on(response: Response, request: Request, hub: Hub) -> None:
+    """It was shown; it is not shown again."""
+    response.delete_cookie(_name(request, hub, "fresh"), path="/", secure=_is_https(request, hub), httponly=True)
+
+
+def _place(me: SignedIn) -> str:
+    return f"handed on\0{me.session.id}"
 
 
 def _set(response: Response, request: Request, name: str, value: str, seconds: int | None) -> None:
