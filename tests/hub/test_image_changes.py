@@ -109,6 +109,24 @@ def test_what_a_version_refers_to_stays(module_hub: RunningHub) -> None:
     assert api.delete("/images/lent/latest").status_code == 200
 
 
+def test_a_name_that_a_version_has_stays_beside_others_of_its_image(module_hub: RunningHub) -> None:
+    api, me = module_hub.api, module_hub.owner
+    digest = own(module_hub, "twin")
+    same = {"Dockerfile": DOCKERFILE + "ENV NAME=twin\n"}
+    assert build(api, "twin", "other", files=same)["imageDigest"] == digest
+    assert build(api, "twin", "third", files=same)["imageDigest"] == digest
+    push(api, "twin-env", metadata={"openenv": {"image": f"prime/{me}/twin:latest", "image_digest": digest}})
+    refused = api.delete("/images/twin/latest")
+    assert refused.status_code == 409 and f"{me}/twin-env@0.1.0" in refused.json()["detail"]
+    assert api.delete("/images/twin/third").status_code == 200, "nobody names that one"
+    push(api, "twin-env", "0.2.0", metadata={"openenv": {"image": "twin:other", "image_digest": digest}})
+    refused = api.delete("/images/twin/other")
+    assert refused.status_code == 409 and f"{me}/twin-env@0.2.0" in refused.json()["detail"]
+    assert api.delete(f"/environmentshub/{me}/twin-env/@0.1.0").status_code == 200
+    assert api.delete("/images/twin/latest").status_code == 200, "its version is gone"
+    assert api.post("/sandbox", json={"name": "x", "docker_image": "twin:other"}).status_code == 200
+
+
 def test_a_failed_build_and_one_under_way_are_deleted(module_hub: RunningHub, tmp_path: Path) -> None:
     api = module_hub.api
     build(api, "bad", files={"Dockerfile": "FROM python:3.11-slim\nCOPY nothing .\n"})

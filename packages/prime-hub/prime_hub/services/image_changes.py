@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import defer
 
 from prime_hub.db.models import Account, Build, Environment, ImageTag, Sandbox, Version
 from prime_hub.db.session import Database
@@ -160,14 +161,15 @@ class ImageChanges:
             await free(self._database, self._runner, unused)
 
     async def _check_unneeded(self, session: AsyncSession, account: Account, tag: ImageTag) -> None:
-        """Raises Conflict when this is the image's last name and something needs it."""
+        """Raises Conflict where a version names this name of its image, or needs the image of which this is the last one, as
+        a sandbox may.
+        """
         others = select(func.count(ImageTag.id)).where(ImageTag.image_id == tag.image_id, ImageTag.id != tag.id)
-        if await session.scalar(others):
-            return
+        last = not await session.scalar(others)
         shown = f"{tag.name}:{tag.tag}"
         # Anybody's version may need a public image; what was never shown to others only its owner's versions can.
         query = (
-            select(Account.slug, Environment.name, Version.version, may_see(account))
+            select(Version, Environment, may_see(account))
             .join(Environment, Environment.id == Version.environment_id)
             .join(Account, Account.id == Environment.owner_id)
             .where(Version.image_digest == tag.image.digest, Version.finalized_at.is_not(None))
@@ -175,23 +177,42 @@ class ImageChanges:
         if tag.visibility != "PUBLIC":
             # A version of a team's runs the image of the member who pushed it.
             query = query.where((Environment.owner_id == tag.owner_id) | (Version.publisher_id == tag.owner_id))
-        needing = (await session.execute(query.order_by(Version.created_at.desc()).limit(1))).first()
-        if needing is not None:
-            owner, name, version, seen = needing
+        light = defer(Version.readme), defer(Version.details)
+        query = query.options(*light).order_by(Version.created_at.desc())
+        for version, environment, seen in (await session.execute(query)).unique():
+            if not last and not await _named_by(session, version, environment.owner_id, tag):
+                continue
+            owner = environment.owner.slug
             way = "delete that version first"
             if owner != tag.owner.slug:
                 way = f"'prime images unpublish {shown}' first to withdraw it from others"
+            needing = f"{owner}/{environment.name}@{version.version}" if seen else "a version of others"
             raise Conflict(
-                f"Image {shown} is the server of {f'{owner}/{name}@{version}' if seen else 'a version of others'} and cannot "
-                f"be deleted; {way}.",
+                f"Image {shown} is the server of {needing} and cannot be deleted; {way}.",
                 code="image_in_use",
             )
+        if not last:
+            return
         using = select(func.count(Sandbox.id)).where(Sandbox.image_digest == tag.image.digest, Sandbox.status.in_(LIVE))
         if count := await session.scalar(using):
             raise Conflict(
                 f"Image {shown} is in use by {count} sandbox(es) and cannot be deleted; delete them first.",
                 code="image_in_use",
             )
+
+
+async def _named_by(session: AsyncSession, version: Version, owner_id: str, tag: ImageTag) -> bool:
+    """Whether what a version of `owner_id` has as its image's name is this one."""
+    try:
+        named = parse_reference(version.image or "")
+    except Invalid:
+        return False
+    if (named.name, named.tag) != (tag.name, tag.tag):
+        return False
+    if named.owner is None:
+        return tag.owner_id in (owner_id, version.publisher_id)
+    owner = select(Account.id).where(known_as(named.owner), Account.id == tag.owner_id)
+    return (await session.scalars(owner)).first() is not None
 
 
 async def _tag(session: AsyncSession, account: Account, owner: Account, wanted: Reference) -> ImageTag:
