@@ -41,6 +41,21 @@ def test_the_four_lines_of_the_seed(author, module_hub):
     assert "my-env" in page.text
 
 
+def test_what_this_hub_cannot_install_is_said(author, module_hub):
+    folder = write_environment(author.cwd / "environments")
+    pyproject = folder / "pyproject.toml"
+    needing = 'dependencies = ["verifiers>=0.2.000", "prime-core", "verifiers>=7; extra == \'all\'"]'
+    text = re.sub(r"dependencies = \[[^]]*\]", needing, pyproject.read_text())
+    assert needing in text
+    pyproject.write_text(text)
+    done = author("env", "push", "my-env")
+    assert done.returncode == 0, done.stderr
+    warned = [line for line in done.stderr.splitlines() if line.startswith("Warning:")]
+    assert len(warned) == 1 and f"{author.name}/my-env 0.1.0: It needs verifiers>=0.2.000, and this Hub serves" in warned[0]
+    page = module_hub.client(module_hub.token).get(f"{module_hub.url}/dashboard/environments/{author.name}/my-env")
+    assert "It needs verifiers&gt;=0.2.000, and this Hub serves verifiers 0.1." in page.text
+
+
 def test_a_version_exists_once(author, module_hub):
     folder = write_environment(author.cwd / "environments")
     author.ok("env", "push", "my-env")

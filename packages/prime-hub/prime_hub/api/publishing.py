@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Annotated, Any, Literal
 
@@ -133,6 +134,7 @@ async def prepare_version(
 async def finalize_version(environment_id: str, version_id: str, account: AccountDep, hub: HubDep) -> dict[str, Any]:
     """Make the version visible."""
     version = await hub.publishing.finalize_version(account, environment_id, version_id)
+    warnings = await asyncio.to_thread(hub.distributions.unmet, version.details.get("requires_dist"))
     return {
         "data": {
             "success": True,
@@ -140,6 +142,7 @@ async def finalize_version(environment_id: str, version_id: str, account: Accoun
             "version_id": version.id,
             "semantic_version": version.version,
             "content_hash": version.content_hash,
+            "warnings": warnings,
         }
     }
 

@@ -6,7 +6,9 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import Version
 
 from prime_hub.errors import NotFound
 
@@ -43,6 +45,28 @@ class Distributions:
             except (InvalidWheelFilename, OSError):
                 continue
             found.append(Distribution(str(name), str(version), path.name, self._hashes[key], path))
+        return found
+
+    def unmet(self, requires_dist: object) -> list[str]:
+        """What a version requires (the lines of its Requires-Dist) of our own distributions and no wheel here fits, each as a
+        sentence: nobody installs it from this Hub, whose installs take these distributions from nowhere else.
+        """
+        served: dict[str, Version] = {}
+        for one in self.all():
+            name = canonicalize_name(one.name)
+            served[name] = max(Version(one.version), served.get(name, Version(one.version)))
+        found = []
+        for line in requires_dist if isinstance(requires_dist, list) else ():
+            try:
+                wanted = Requirement(str(line))
+            except InvalidRequirement:
+                continue
+            here = served.get(canonicalize_name(wanted.name))
+            if here is None or (wanted.marker is not None and not wanted.marker.evaluate({"extra": ""})):
+                continue
+            if not wanted.specifier.contains(here, prereleases=True):
+                needs = f"{wanted.name}{wanted.specifier}"
+                found.append(f"It needs {needs}, and this Hub serves {wanted.name} {here}: it cannot be installed here.")
         return found
 
     def file(self, filename: str) -> Distribution:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
@@ -82,6 +83,7 @@ async def frame(
         "private": environment.visibility == "PRIVATE",
         "yanked": found.yanked_at is not None,
         "yanked_reason": found.yanked_reason,
+        "unmet": await asyncio.to_thread(hub.distributions.unmet, found.details.get("requires_dist")),
         "description": str(found.details.get("description") or ""),
         "tags": environment.tags if newest else _words(found.details.get("tags")),
         "stars": environment.stars,

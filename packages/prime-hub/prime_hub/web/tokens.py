@@ -89,7 +89,7 @@ def _limits(limits: dict[str, object] | None) -> list[str]:
 async def make_token(request: Request, hub: HubDep, me: SignedInDep, form: FormDep) -> Response:
     """A new key, which the page that the browser goes on to shows, once."""
     try:
-        scopes = _scopes(form)
+        scopes = _scopes(form, form.text("access"))
         days = form.text("days")
         if days and not (days.isascii() and days.isdigit() and len(days) < 6):
             raise Invalid("The days until a key ends are a whole number.")
@@ -103,10 +103,10 @@ async def make_token(request: Request, hub: HubDep, me: SignedInDep, form: FormD
     return answer
 
 
-def _scopes(form: Form) -> dict[str, str] | None:
+def _scopes(form: Form, access: str) -> dict[str, str] | None:
     """What the key may do; None for everything. Raises Invalid where that was not said, or was said twice."""
     scopes = {area: form.text(area) for area in AREAS if form.text(area)}
-    if form.text("access") != "all":
+    if access != "all":
         if not scopes:
             raise Invalid("Choose at least one thing that the API key may do.")
         return scopes

@@ -185,7 +185,7 @@ class Package:
                 state.words = (
                     f"the Hub was just publishing it: 'prime env versions {owner}/{metadata.name}' shows whether it did"
                 )
-                finalise()
+                warnings = finalise()
                 state.words = f"{owner}/{metadata.name} {metadata.version} is published"
                 state.published = True
             except Conflict as conflict:
@@ -200,6 +200,8 @@ class Package:
         )
         out.data(f"Successfully published {metadata.name} v{metadata.version}")
         out.data(f"View at: {connection.frontend_url}/dashboard/environments/{owner}/{metadata.name}")
+        for warning in warnings:
+            out.warning(f"{owner}/{metadata.name} {metadata.version}: {warning}")
         if target.get("created"):
             private = str(target.get("visibility")).upper() == "PRIVATE"
             way = "others do not see it" if private else "everybody finds and installs it"
@@ -215,17 +217,18 @@ class Package:
             client.upload(slot["upload_url"], self.wheel.path)
             client.post(f"/environmentshub/{environment_id}/wheels/{slot['wheel_id']}/finalize")
 
-    def _send_archive(self, client: APIClient, environment_id: str) -> Callable[[], None]:
-        """Send the source; what is returned is the last step, which makes the version visible."""
+    def _send_archive(self, client: APIClient, environment_id: str) -> Callable[[], list[str]]:
+        """Send the source; what is returned is the last step, which makes the version visible and tells what to be warned of."""
         sha256 = hashlib.sha256(self.archive.read_bytes()).hexdigest()
         body = self._body(self.archive.name, f"{self.metadata.name}-{self.metadata.version}.tar.gz", sha256)
         slot = _data(client.post(f"/environmentshub/{environment_id}/versions", body))
         client.upload(slot["upload_url"], self.archive)
 
-        def finalise() -> None:
+        def finalise() -> list[str]:
             done = _data(client.post(f"/environmentshub/{environment_id}/versions/{slot['version_id']}/finalize"))
             if not done.get("success"):
                 raise PrimeError(f"The Hub did not publish it: {done.get('message') or 'it gave no reason'}.")
+            return [str(one) for one in done.get("warnings") or []]
 
         return finalise
 
