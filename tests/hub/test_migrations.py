@@ -14,7 +14,7 @@ from sqlalchemy import create_engine
 from prime_hub.db.migrate import MIGRATIONS
 from tests.conftest import RunningHub
 from tests.hub.images import begin, build, context, create, until, wait
-from tests.hub.pushing import put
+from tests.hub.pushing import push, put
 
 
 def to_revision(database: Path, revision: str) -> None:
@@ -57,3 +57,16 @@ def test_the_first_schema_is_taken_over(hub: RunningHub) -> None:
     assert wait(hub.api, uploading["build_id"])["status"] == "COMPLETED"
     with closing(sqlite3.connect(database)) as connection:
         assert connection.execute("SELECT DISTINCT kind FROM images").fetchall() == [("venv",)]
+
+
+@pytest.mark.sqlite
+def test_when_something_was_published_last_is_told_of_what_an_earlier_hub_yanked(hub: RunningHub) -> None:
+    for name in ("older", "newer"):
+        push(hub.api, name)
+    hub.stop()
+    database = hub.data_dir / "hub.sqlite3"
+    to_revision(database, "0006")
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE environments SET updated_at = '2090-01-01 00:00:00.000000' WHERE name = 'older'")
+    hub.start()
+    assert [row["name"] for row in hub.api.get("/environmentshub/").json()["data"]] == ["newer", "older"]

@@ -151,6 +151,38 @@ def test_each_change_of_who_may_see_is_in_the_next_search(hub: RunningHub) -> No
     assert seen(nobody, friend, owner) == [0, 0, 0]
 
 
+def test_only_a_publication_brings_an_environment_to_the_top(hub: RunningHub) -> None:
+    owner, nobody = hub.client(hub.add_user("otto")), hub.client()
+    team = owner.post("/teams", json={"slug": "ottos"}).json()["data"]["slug"]
+    for name, version in (("first", "0.1.0"), ("first", "0.2.0"), ("second", "0.1.0"), ("third", "0.1.0")):
+        push(owner, name, version, files={"README.md": f"Of {name} {version.replace('.', 'x')}.".encode()})
+    base = "/environmentshub/otto/first"
+    moment = nobody.get(base + "/@latest").json()["data"]
+
+    def listed() -> tuple[list[str], str]:
+        rows = nobody.get("/environmentshub/").json()["data"]
+        return [row["name"] for row in rows], next(row["updated_at"] for row in rows if row["name"] == "first")
+
+    names, updated = listed()
+    assert names == ["third", "second", "first"] and moment
+    for method, path, body in (
+        ("PUT", f"{base}/@0.1.0/yank", {}),
+        ("PUT", f"{base}/@0.2.0/yank", {}),
+        ("DELETE", f"{base}/@0.2.0/yank", None),
+        ("DELETE", f"{base}/@0.2.0", None),
+        ("PATCH", base, {"visibility": "PRIVATE"}),
+        ("PATCH", base, {"visibility": "PUBLIC"}),
+        ("POST", f"{base}/transfer", {"to": team}),
+    ):
+        answer = owner.request(method, path, json=body)
+        assert answer.is_success, answer.text
+        if (body or {}).get("visibility") != "PRIVATE":
+            assert listed() == (names, updated), (method, path)
+    assert look(nobody, "0x1x0")[1] == 3 and look(nobody, "0x2x0")[1] == 0, "what is found of it follows all the same"
+    push(owner, "first", "0.3.0", team=team)
+    assert listed()[0] == ["first", "third", "second"]
+
+
 def test_an_owners_new_name_is_searched_for(hub: RunningHub) -> None:
     owner = hub.client(hub.add_user("before"))
     push(owner, "kite")

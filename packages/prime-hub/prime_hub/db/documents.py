@@ -25,14 +25,14 @@ from prime_hub.db.people import Account
 from prime_hub.db.published import Environment, Version
 from prime_hub.words import CHARACTERS, name_words, words
 
-FORMAT = "2"
+FORMAT = "3"
 """Changes with how documents are made: then they are all made anew."""
 BYTES = 200_000
 """Of one document's words; Postgres takes a megabyte."""
 BATCH = 100
 """How many READMEs are read at once."""
-SAID = ("name", "description", "tags", "latest_version_id", "updated_at")
-WHOSE = ("visibility", "owner_id")
+PUBLISHED = ("updated_at",)
+CHANGED = ("name", "description", "tags", "latest_version_id", "visibility", "owner_id")
 
 
 class SearchDocument(Base):
@@ -115,29 +115,29 @@ def _before_flush(session: Session, context: Any, instances: Any) -> None:
 
 @event.listens_for(IndexedSession, "after_flush")
 def _after_flush(session: Session, context: Any) -> None:
-    said, whose = _noted(session)
+    published, changed = _noted(session)
     for row in [*session.new, *session.dirty]:
         if isinstance(row, Environment):
-            if _changed(row, SAID):
-                said.add(row.id)
-            elif _changed(row, WHOSE):
-                whose.add(row.id)
+            if _changed(row, PUBLISHED):
+                published.add(row.id)
+            elif _changed(row, CHANGED):
+                changed.add(row.id)
         elif isinstance(row, Account) and row not in session.new and _changed(row, ("slug",)):
-            whose.update(session.scalars(select(Environment.id).where(Environment.owner_id == row.id)))
+            changed.update(session.scalars(select(Environment.id).where(Environment.owner_id == row.id)))
     for row in session.deleted:
         if isinstance(row, Environment):
-            said.discard(row.id)
-            whose.discard(row.id)
+            published.discard(row.id)
+            changed.discard(row.id)
 
 
 @event.listens_for(IndexedSession, "before_commit")
 def _before_commit(session: Session) -> None:
     session.flush()
-    said, whose = _noted(session)
-    if said or whose:
-        write(session, said, whose - said)
-    said.clear()
-    whose.clear()
+    published, changed = _noted(session)
+    if published or changed:
+        write(session, published, changed - published)
+    published.clear()
+    changed.clear()
 
 
 @event.listens_for(IndexedSession, "after_soft_rollback")
@@ -157,19 +157,27 @@ def _changed(row: Base, names: Iterable[str]) -> bool:
     return any(state.attrs[name].history.has_changes() for name in names)
 
 
-def write(session: Session, said: Iterable[str], whose: Iterable[str] = ()) -> None:
-    """Write the documents of environments anew: of those that say something new (`said`), as the newest; of those that
-    only changed hands or visibility (`whose`), in their places.
+def write(session: Session, published: Iterable[str], changed: Iterable[str] = ()) -> None:
+    """Write the documents of environments anew: of those in which something was `published`, as the newest; of those that
+    only say something else, or changed hands or visibility, in their places.
     """
-    for ids in _batched(said):
+    for ids in _batched(published):
         made = _made(session, ids)
         session.execute(delete(SearchDocument).where(SearchDocument.environment_id.in_(ids)))
         if made:
             session.execute(insert(SearchDocument), made)
-    for ids in _batched(whose):
-        for values in _made(session, ids):
-            there = SearchDocument.environment_id == values["environment_id"]
-            session.execute(update(SearchDocument).where(there).values(**values))
+    for ids in _batched(changed):
+        made = {values["environment_id"]: values for values in _made(session, ids)}
+        places = select(SearchDocument.environment_id).where(SearchDocument.environment_id.in_(ids))
+        for one in session.scalars(places).all():
+            there = SearchDocument.environment_id == one
+            session.execute(
+                update(SearchDocument).where(there).values(**made.pop(one))
+                if one in made
+                else delete(SearchDocument).where(there)
+            )
+        if made:
+            session.execute(insert(SearchDocument), list(made.values()))
 
 
 def _batched(ids: Iterable[str]) -> Iterator[list[str]]:

@@ -119,6 +119,7 @@ async def _copied(
     )
     session.add(copy)
     session.add(used_number(environment, copy))
+    environment.updated_at = moment
     await point_at_newest(session, environment)
     return environment, copy
 

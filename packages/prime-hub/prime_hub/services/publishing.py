@@ -304,6 +304,7 @@ class Publishing:
         version.finalized_at = now()
         session.add(used_number(environment, version))
         await session.flush()  # a number that is taken fails here, before the environment is touched
+        environment.updated_at = version.finalized_at
         await point_at_newest(session, environment)
         return version
 
@@ -386,12 +387,16 @@ def check_visibility(visibility: str | None) -> None:
 
 
 async def point_at_newest(session: AsyncSession, environment: Environment) -> None:
-    """Make the environment say what its newest version says: after one was published, yanked or deleted."""
+    """Make the environment say what its newest version says: after one was published, yanked or deleted.
+
+    `updated_at` stays, which is when something was published last.
+    """
     await session.flush()
     numbers = select(Version).where(Version.environment_id == environment.id, Version.finalized_at.is_not(None))
     newest = max((await session.scalars(numbers)).all(), key=rank, default=None)
     environment.latest_version_id = None if newest is None else newest.id
-    environment.updated_at = now()
+    if newest is None:
+        environment.updated_at = now()  # nobody sees it from now on, and `Cleaning` waits a day
     details = {} if newest is None else newest.details
     environment.description = str(details.get("description") or "").replace("\0", "\ufffd")
     environment.tags = clean_tags(details.get("tags"))
