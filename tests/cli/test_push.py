@@ -51,7 +51,10 @@ def test_what_this_hub_cannot_install_is_said(author, module_hub):
     done = author("env", "push", "my-env")
     assert done.returncode == 0, done.stderr
     warned = [line for line in done.stderr.splitlines() if line.startswith("Warning:")]
-    assert len(warned) == 1 and f"{author.name}/my-env 0.1.0: It needs verifiers>=0.2.000, and this Hub serves" in warned[0]
+    assert (
+        len(warned) == 1
+        and f"{author.name}/my-env 0.1.0: It needs verifiers>=0.2.000, and this Hub serves" in warned[0]
+    )
     page = module_hub.client(module_hub.token).get(f"{module_hub.url}/dashboard/environments/{author.name}/my-env")
     assert "It needs verifiers&gt;=0.2.000, and this Hub serves verifiers 0.1." in page.text
 

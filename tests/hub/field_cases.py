@@ -393,6 +393,7 @@ PAGES: dict[str, dict[str, Case]] = {
     "GET /dashboard/sign-in": {"?next": ELSEWHERE},
     "GET /dashboard/sign-in/link": {"?code": BY_LINK, "?next": BY_LINK},
     "GET /dashboard/sign-up": {"?next": ELSEWHERE},
+    "GET /dashboard/start": {"?new": Shown("test_finding", "test_who_has_just_signed_up_is_told_what_comes_next")},
     "GET /dashboard/account": {"?done": Differs("name", "", LIST)},
     "GET /dashboard/tokens": {"?done": Differs("revoked", "", LIST)},
     "GET /dashboard/tokens/challenge": {"?code": Refused("x", "This login has run out", LIST)},
@@ -436,7 +437,13 @@ PAGES: dict[str, dict[str, Case]] = {
         **dict.fromkeys(("change", "id", "name", "value", "description"), SECRETS),
         "team": Shown("test_dashboard_secrets", "test_secrets_of_a_team"),
     },
-    f"GET {OWNER_PAGE}": {"?page": Differs("1", "2", LIST)},
+    f"GET {OWNER_PAGE}": {
+        "?q": Differs("kept", "nothing", LIST),
+        "?tag": Differs("math", "none", LIST),
+        "?sort": Differs("name", "created_at", LIST),
+        "?page": Differs("1", "2", LIST),
+        "?done": Shown("test_settings_page", "test_another_owner_and_the_end"),
+    },
     "GET /dashboard/images": {
         "?team": Differs("", "{team}", LIST),
         "?page": Differs("1", "2", LIST),

@@ -107,7 +107,7 @@ def test_signing_up_is_bounded(start_hub) -> None:
 def test_who_signed_up_is_not_of_this_machine(open_hub: RunningHub) -> None:
     browser = Browser(open_hub)
     browser.sign_up("outsider")
-    made = browser.submit("/dashboard/tokens", "/dashboard/tokens", name="k")
+    made = browser.submit("/dashboard/tokens", "/dashboard/tokens", name="k", access="all")
     token = next(word for word in made.text.split() if word.startswith("prime_"))
     link = open_hub.client(token).post("/user/sign-in-link")
     assert link.status_code == 403 and "made on the Hub's own machine" in link.json()["detail"]
@@ -406,7 +406,7 @@ def test_no_secret_is_in_the_log(start_hub) -> None:
     hub = start_hub("--sign-up", "open")
     browser = Browser(hub)
     browser.sign_up("quiet", email="quiet@example.org")
-    made = browser.submit("/dashboard/tokens", "/dashboard/tokens", name="k")
+    made = browser.submit("/dashboard/tokens", "/dashboard/tokens", name="k", access="all")
     token = next(word for word in made.text.split() if word.startswith("prime_"))
     code = hub.api.post("/user/sign-in-link").json()["data"]["code"]
     Browser(hub).get(f"/dashboard/sign-in/link?code={code}")

@@ -19,6 +19,7 @@ from urllib.parse import quote_plus
 
 import httpx
 import pytest
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from prime_hub.app import create_app
@@ -83,6 +84,11 @@ def test_every_field_is_in_the_table() -> None:
 READ_OF_A_FORM = re.compile(r'form\.(?:text|get|many)\("(\w+)"')
 
 
+def _of_addresses(dependant: Dependant) -> list[Any]:
+    """The parameters of a route, and of what it depends on."""
+    return [*dependant.query_params, *(one for inner in dependant.dependencies for one in _of_addresses(inner))]
+
+
 def page_fields() -> dict[str, set[str]]:
     """What the pages' own routes read: of their addresses by their parameters, of their forms by what they ask for."""
     found: dict[str, set[str]] = {}
@@ -94,7 +100,7 @@ def page_fields() -> dict[str, set[str]]:
         if not isinstance(route, APIRoute) or not route.endpoint.__module__.startswith("prime_hub.web."):
             continue
         source = inspect.getsource(route.endpoint)
-        names = {f"?{one.alias}" for one in route.dependant.query_params} | set(READ_OF_A_FORM.findall(source))
+        names = {f"?{one.alias}" for one in _of_addresses(route.dependant)} | set(READ_OF_A_FORM.findall(source))
         if "_require_typed(" in source:
             names.add("confirm")
         for method in sorted(route.methods) if names else ():

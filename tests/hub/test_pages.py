@@ -61,9 +61,10 @@ def browse(hub: RunningHub, path: str, token: str | None = None) -> Page:
     page = Page(answer)
     assert answer.headers["content-type"].startswith("text/html")
     policy = answer.headers["content-security-policy"]
-    assert "default-src 'none'" in policy and "script-src" not in policy and "unsafe" not in policy
-    # Nothing is loaded from elsewhere, and nothing runs.
-    assert not page.named("script") and not page.named("img") and not page.named("iframe")
+    assert "default-src 'none'" in policy and "script-src 'self'" in policy and "unsafe" not in policy
+    # Nothing is loaded from elsewhere, and nothing runs but our own script.
+    assert [(one["src"] or "").partition("?")[0] for one in page.named("script")] == ["/static/hub.js"]
+    assert not page.named("img") and not page.named("iframe")
     assert [
         link["href"] for link in page.named("link") if not (link["href"] or "").startswith(("/static/", "data:,"))
     ] == []

@@ -148,6 +148,8 @@ TELLS_NOTHING: dict[Route, str] = {
     ("HEAD", "/api/v1/distributions/{filename}"): "our own distributions",
     ("GET", "/api/v1/sandbox/capacity"): "how busy the machine is",
     ("GET", "/static/hub.css"): "the stylesheet",
+    ("GET", "/static/hub.js"): "the script",
+    ("GET", "/dashboard/start"): "how to begin",
     ("GET", "/dashboard"): "sends on",
     ("GET", "/dashboard/environments"): "sends on",
     ("PATCH", "/api/v1/user/slug"): OWN,

@@ -36,9 +36,9 @@ def name_words(name: str) -> set[str]:
     return words(name) | words("".join(_runs(name)))
 
 
-def asked_words(text: str) -> list[str]:
+def asked_words(text: str, most: int | None = ASKED) -> list[str]:
     """The words that somebody looks for, in their order, each once."""
-    return list(dict.fromkeys(map(_folded, _runs(text))))[:ASKED]
+    return list(dict.fromkeys(map(_folded, _runs(text))))[:most]
 
 
 def stem(word: str) -> str:

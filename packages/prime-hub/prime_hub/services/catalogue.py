@@ -17,6 +17,8 @@ from prime_hub.errors import Invalid, NotFound
 from prime_hub.services import searching
 from prime_hub.services.access import called, may_see, no_environment
 from prime_hub.services.names import canonical
+from prime_hub.services.passages import Passage, passages
+from prime_hub.services.suggesting import suggestion
 
 SORTS = {
     "name": Environment.normalized_name,
@@ -53,6 +55,21 @@ class Search:
     starred_only: bool = False
 
 
+@dataclass(frozen=True)
+class Listing:
+    """One page of a list: environments with their newest versions' numbers, how many there are in all, and the tags they have.
+
+    `passages`: by an environment's id where in its README it has the words that it has nowhere else. `instead`: of a
+    search that finds nothing, the words of one that finds something.
+    """
+
+    rows: list[tuple[Environment, str]]
+    total: int
+    facets: Facets
+    passages: dict[str, Passage] = field(default_factory=dict)
+    instead: str | None = None
+
+
 class Catalogue:
     """The read side of environments."""
 
@@ -75,15 +92,18 @@ class Catalogue:
         async with self._database.read() as session:
             return await self._facets(session, await self._look(session, account, wanted))
 
-    async def find_with_facets(
-        self, account: Account | None, wanted: Search
-    ) -> tuple[list[tuple[Environment, str]], int, Facets]:
-        """Both of `find` and `facets`, with one look into the index."""
+    async def listing(self, account: Account | None, wanted: Search) -> Listing:
+        """What a page shows, with one look into the index; and, where there is nothing, what may have been meant."""
         _check(wanted)
         async with self._database.read() as session:
             found = await self._look(session, account, wanted)
             rows, total = await self._page(session, account, wanted, found)
-            return rows, total, await self._facets(session, found)
+            facets = await self._facets(session, found)
+            if found is None:
+                return Listing(rows, total, facets)
+            where = await passages(session, found.question, [environment for environment, _ in rows])
+            instead = None if total else await suggestion(session, found.question)
+            return Listing(rows, total, facets, where, instead)
 
     async def _look(self, session: AsyncSession, account: Account | None, wanted: Search) -> searching.Found | None:
         question = await self._question(session, account, wanted)

@@ -66,7 +66,9 @@ class Distributions:
                 continue
             if not wanted.specifier.contains(here, prereleases=True):
                 needs = f"{wanted.name}{wanted.specifier}"
-                found.append(f"It needs {needs}, and this Hub serves {wanted.name} {here}: it cannot be installed here.")
+                found.append(
+                    f"It needs {needs}, and this Hub serves {wanted.name} {here}: it cannot be installed here."
+                )
         return found
 
     def file(self, filename: str) -> Distribution:

@@ -1,4 +1,4 @@
-"""The page of a person or a team: what is told about them, to whom, and which environments of theirs the visitor may see."""
+"""A person or a team: what is told about them, and to whom."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import func, select
 
-from prime_hub.db.models import Account, Environment, Member
+from prime_hub.db.models import Account, Member
 from prime_hub.db.session import Database
 from prime_hub.errors import NotFound
 from prime_hub.services.access import called, role_in
@@ -15,14 +15,13 @@ from prime_hub.services.catalogue import Catalogue, Search
 
 @dataclass(frozen=True)
 class Profile:
-    """An owner as the visitor may see it; `environments` is one page, each with its newest version's number."""
+    """An owner as the visitor may see it; `total`: of how many environments."""
 
     owner: Account
     role: str | None
     """The visitor's role with it: `owner` of themselves, None for a stranger."""
     members: int | None
     """How many a team has, told to its members."""
-    environments: list[tuple[Environment, str]]
     total: int
 
 
@@ -33,7 +32,7 @@ class Owners:
         self._database = database
         self._catalogue = catalogue
 
-    async def profile(self, account: Account | None, slug: str, limit: int, offset: int) -> Profile:
+    async def profile(self, account: Account | None, slug: str) -> Profile:
         """The owner of that name, or who had it once. Raises NotFound.
 
         Told are: who has an environment that the visitor may see, to everybody; people, to everybody who has an account
@@ -44,7 +43,7 @@ class Owners:
             owner_id = owner.id if owner is not None else ""
             role = await role_in(session, account, owner_id) if account is not None else None
             count = await session.scalar(select(func.count()).where(Member.team_id == owner_id))
-        rows, total = await self._catalogue.find(account, Search(limit, offset, owner=slug))
+        _, total = await self._catalogue.find(account, Search(1, owner=slug))
         if owner is None or not (total or role or (account is not None and owner.kind == "user")):
             raise NotFound(f"There is nobody called '{slug[:80]}' on this Hub whom you may know of.")
-        return Profile(owner, role, count if owner.kind == "team" and role is not None else None, rows, total)
+        return Profile(owner, role, count if owner.kind == "team" and role is not None else None, total)

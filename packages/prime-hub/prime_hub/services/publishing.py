@@ -301,10 +301,9 @@ class Publishing:
         version.image = _reference(manifest.get("image"), 255)
         version.image_digest = _reference(manifest.get("image_digest"), 80)
         version.publisher_id = account.id
-        version.finalized_at = now()
+        version.finalized_at = environment.updated_at = now()
         session.add(used_number(environment, version))
         await session.flush()  # a number that is taken fails here, before the environment is touched
-        environment.updated_at = version.finalized_at
         await point_at_newest(session, environment)
         return version
 

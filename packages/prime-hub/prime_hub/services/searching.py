@@ -39,6 +39,8 @@ class Asked:
 
     words: tuple[str, ...]
     marks: tuple[tuple[str, ...], ...]
+    either: tuple[str, ...] = ()
+    """Of these words, as they stand, a document has at least one besides."""
 
     @property
     def hopeless(self) -> bool:
@@ -52,7 +54,7 @@ class Asked:
             # A letter alone begins nearly everything, so only the last one, which somebody may be about to go on with.
             begins = number > 0 and (len(word) > 1 or word == self.words[-1])
             found.append([(word, begins), *([(stem(word), False)] if stem(word) != word else [])])
-        return found
+        return [*found, [(word, False) for word in self.either]] if self.either else found
 
     def tagged(self, tag: str) -> Asked:
         """The same question, for what has one tag more."""
@@ -111,11 +113,21 @@ async def look(session: AsyncSession, question: Asked) -> Found:
     first = (await session.execute(text(query), {**values, "most": FEW + 1})).all()
     if len(first) > FEW:
         return Found(question, first[0][1], None)
-    few = await _documents(session, [row[0] for row in first], "environment_id", "name", "short")
+    few = await documents(session, [row[0] for row in first], "environment_id", "name", "short")
     return Found(question, len(first), few)
 
 
-async def _documents(session: AsyncSession, ids: Sequence[int], *columns: str) -> Sequence[Any]:
+async def matching(session: AsyncSession, question: Asked, most: int) -> list[int]:
+    """The ids of some documents that the question finds."""
+    clause, values = _Rank(question, len(RANKS) - 1).condition(_on_sqlite(session))
+    query = f"SELECT id FROM search_documents WHERE {clause} LIMIT :most"
+    if _on_sqlite(session):
+        query = "SELECT rowid FROM search_words WHERE search_words MATCH :words LIMIT :most"
+    return list(await session.scalars(text(query), {**values, "most": most}))
+
+
+async def documents(session: AsyncSession, ids: Sequence[int], *columns: str) -> Sequence[Any]:
+    """These columns of these documents, in no order."""
     numbers = f"IN ({', '.join(map(str, ids)) or 'NULL'})"  # numbers of our own; as parameters they cost as much again
     return (
         await session.execute(text(f"SELECT id, {', '.join(columns)} FROM search_documents WHERE id {numbers}"))
@@ -131,7 +143,7 @@ async def find(
     few = sorted(found.few, key=lambda row: row.id, reverse=ranked or descending)
     if ranked:
         forms = [found.question.forms(number) for number in range(len(RANKS) - 1)]
-        few.sort(key=lambda row: _rank_of(forms, row))
+        few.sort(key=lambda row: rank_of(forms, row))
     return [row.environment_id for row in few[offset : offset + limit]]
 
 
@@ -140,23 +152,24 @@ async def facets(session: AsyncSession, found: Found, tags: Sequence[str]) -> di
     if found.few is None:
         ranks = {tag: _Rank(found.question.tagged(tag), len(RANKS) - 1) for tag in tags}
         return {tag: await _counted(session, rank) for tag, rank in ranks.items()}
-    marks = await _documents(session, [row.id for row in found.few], "marks")
+    marks = await documents(session, [row.id for row in found.few], "marks")
     there = collections.Counter(mark for row in marks for mark in row.marks.split())
     return {tag: there[tag_mark(tag)] for tag in tags}
 
 
-def _rank_of(forms: Sequence[list[list[tuple[str, bool]]]], row: Any) -> int:
+def rank_of(forms: Sequence[list[list[tuple[str, bool]]]], row: Any) -> int:
     """The rank of a document that has the words: the first whose columns have them all, by the forms for each rank."""
     words = row.name.split()
     for number, wanted in enumerate(forms):
         if number:
             words += row.short.split()
-        if all(any(_there(words, form, begins) for form, begins in some) for some in wanted):
+        if all(any(there_is(words, form, begins) for form, begins in some) for some in wanted):
             return number
     return len(forms)
 
 
-def _there(found: Sequence[str], form: str, begins: bool) -> bool:
+def there_is(found: Sequence[str], form: str, begins: bool) -> bool:
+    """Whether a form of a word is among those of a document."""
     return any(word.startswith(form) for word in found) if begins else form in found
 
 
@@ -254,7 +267,7 @@ class _Rank:
                 "(" + " OR ".join(f'"{mark}"' for mark in group) + ")" for group in self.question.marks
             )
             parts.append(f"{{marks}} : ({marks})")
-        if self.question.words:
+        if self.question.words or self.question.either:
             wanted = self._words_sqlite(self.number)
             if self.apart and self.number:
                 wanted = f"({wanted}) NOT ({self._words_sqlite(self.number - 1)})"

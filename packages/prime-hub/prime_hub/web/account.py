@@ -11,7 +11,7 @@ from prime_hub.api.deps import HubDep
 from prime_hub.errors import HubError
 from prime_hub.hub import Hub
 from prime_hub.services.passwords import LONGEST, SHORTEST
-from prime_hub.web.forms import FormDep
+from prime_hub.web.forms import Form, FormDep, given
 from prime_hub.web.render import page
 from prime_hub.web.visitors import SignedIn, SignedInDep
 
@@ -33,14 +33,24 @@ async def account_page(request: Request, hub: HubDep, me: SignedInDep, done: Don
 
 
 async def _account(
-    request: Request, hub: Hub, me: SignedIn, *, done: str | None = None, error: HubError | None = None
+    request: Request,
+    hub: Hub,
+    me: SignedIn,
+    *,
+    done: str | None = None,
+    error: HubError | None = None,
+    profile: Form | None = None,
+    slug: str | None = None,
 ) -> Response:
+    """`profile`, `slug`: what was refused, so that it need not be written once more."""
     account = await hub.accounts.by_id(me.account.id) or me.account
     return page(
         request,
         "account.html",
         200 if error is None else error.status,
         account=account,
+        profile=given(profile or {"name": account.name, "email": account.email or "", "about": account.about}),
+        slug=account.slug if slug is None else slug,
         has_password=account.password is not None,
         sessions=[
             {"id": row.id, "agent": row.agent or "unknown", "used": row.last_used_at, "this": row.id == me.session.id}
@@ -63,7 +73,7 @@ async def save_profile(request: Request, hub: HubDep, me: SignedInDep, form: For
     try:
         await hub.accounts.describe(me.account, form.text("name"), form.text("email"), form.text("about"))
     except HubError as error:
-        return await _account(request, hub, me, error=error)
+        return await _account(request, hub, me, error=error, profile=form)
     return _saved("profile")
 
 
@@ -73,7 +83,7 @@ async def save_slug(request: Request, hub: HubDep, me: SignedInDep, form: FormDe
     try:
         await hub.accounts.rename(me.account, form.text("slug"))
     except HubError as error:
-        return await _account(request, hub, me, error=error)
+        return await _account(request, hub, me, error=error, slug=form.text("slug"))
     return _saved("name")
 
 

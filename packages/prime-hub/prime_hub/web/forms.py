@@ -18,6 +18,13 @@ MOST_BYTES = 64 * 1024
 MEDIA_TYPE = "application/x-www-form-urlencoded"
 
 
+class StaleForm(Forbidden):
+    """A form without a proof that holds: its page is loaded again."""
+
+    def __init__(self) -> None:
+        super().__init__("This form has become too old, or was not sent from this Hub's own page; load the page again.")
+
+
 class Form(dict[str, str]):
     """The fields of a form, and those that were chosen several times (`many`)."""
 
@@ -46,7 +53,7 @@ async def checked(request: Request, hub: HubDep, visitor: VisitorDep) -> Form:
     fields = await request.form(max_files=0, max_fields=MOST_FIELDS)
     form = Form([(name, value) for name, value in fields.multi_items() if isinstance(value, str)])
     if not proven(hub, visitor, form.get(PROOF_FIELD, "")):
-        raise Forbidden("This form has become too old, or was not sent from this Hub's own page; load the page again.")
+        raise StaleForm
     return form
 
 

@@ -14,18 +14,22 @@ from fastapi.responses import HTMLResponse
 
 from prime_hub import __version__
 from prime_hub.db.types import now
+from prime_hub.web import middleware
 from prime_hub.web.shown import size
 
 if TYPE_CHECKING:  # loaded with the first page, not with the Hub
     import jinja2
 
+# A page runs our own script besides, which only copies what it is told to; never one that is written into it. What
+# strangers sent is never served as a script: it is plain text, and browsers are told not to guess.
+POLICY = {"Content-Security-Policy": f"{middleware.POLICY}; script-src 'self'"}
 FOLDER = Path(__file__).parent
 
 
 @functools.cache
-def stylesheet() -> tuple[bytes, str]:
-    """The stylesheet, and the part of its address that changes with it."""
-    data = (FOLDER / "static" / "hub.css").read_bytes()
+def static(name: str) -> tuple[bytes, str]:
+    """A file that pages load, and the part of its address that changes with it."""
+    data = (FOLDER / "static" / name).read_bytes()
     return data, hashlib.sha256(data).hexdigest()[:12]
 
 
@@ -51,18 +55,27 @@ def page(request: Request, name: str, status: int = 200, **values: Any) -> HTMLR
     Every template knows `visitor` (`visitors.Visitor`; None where nobody asked who looks).
     """
     values.setdefault("search", "")
+    values.setdefault("search_kept", [])
     visitor = getattr(request.state, "visitor", None)
-    text = _templates().get_template(name).render(css=stylesheet()[1], program=__version__, visitor=visitor, **values)
+    text = (
+        _templates()
+        .get_template(name)
+        .render(css=static("hub.css")[1], script=static("hub.js")[1], program=__version__, visitor=visitor, **values)
+    )
     kept = "no-cache" if visitor is None or visitor.account is None else "private, no-store"
-    return HTMLResponse(text, status_code=status, headers={"Cache-Control": kept, "Vary": "Authorization, Cookie"})
+    return HTMLResponse(
+        text, status_code=status, headers={"Cache-Control": kept, "Vary": "Authorization, Cookie", **POLICY}
+    )
 
 
-def error_page(request: Request, status: int, sentence: str) -> HTMLResponse:
-    """An error as a page."""
-    title = {401: "Log in first", 403: "Not allowed", 404: "Not found", 429: "Too often", 507: "Storage full"}.get(
+def error_page(
+    request: Request, status: int, sentence: str, way: tuple[str, str] | None = None, sign_in: str | None = None
+) -> HTMLResponse:
+    """An error as a page: `way` leads on, `sign_in` to what may be there for somebody who is signed in."""
+    title = {401: "Sign in first", 403: "Not allowed", 404: "Not found", 429: "Too often", 507: "Storage full"}.get(
         status, "That failed"
     )
-    return page(request, "error.html", status, title=title, sentence=sentence, code=status)
+    return page(request, "error.html", status, title=title, sentence=sentence, code=status, way=way, sign_in=sign_in)
 
 
 def ago(moment: datetime) -> str:

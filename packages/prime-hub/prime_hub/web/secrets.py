@@ -67,7 +67,8 @@ class Wish:
     def again(self, change: str) -> dict[str, str]:
         """What a refused form of this kind said that is no secret, so that it need not be typed again."""
         mine = self.change == change
-        return {"name": self.name if mine else "", "description": self.description if mine else ""}
+        said = {"name": self.name, "description": self.description, "value": self.value if change == "set" else ""}
+        return {**(said if mine else dict.fromkeys(said, "")), "refused": "yes" if mine else ""}
 
 
 NOTHING = Wish("", "", "", "", "")

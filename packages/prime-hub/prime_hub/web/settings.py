@@ -141,7 +141,7 @@ async def delete(owner: str, name: str, request: Request, hub: HubDep, me: Signe
         await hub.managing.delete(me.account, owner, name)
     except HubError as error:
         return await _settings(request, hub, me, environment, error=error)
-    return RedirectResponse(f"/dashboard/owners/{quote(environment.owner.slug)}", status_code=303)
+    return RedirectResponse(f"/dashboard/owners/{quote(environment.owner.slug)}?done=deleted", status_code=303)
 
 
 @router.post(f"{PATH}/star")

@@ -15,6 +15,7 @@ from prime_hub.errors import Forbidden, HubError
 from prime_hub.hub import Hub
 from prime_hub.services.passwords import LONGEST, SHORTEST
 from prime_hub.web.forms import FormDep
+from prime_hub.web.pages import START
 from prime_hub.web.render import page
 from prime_hub.web.visitors import (
     SIGN_IN,
@@ -129,7 +130,8 @@ async def sign_up(request: Request, hub: HubDep, visitor: VisitorDep, form: Form
         )
     except HubError as error:
         return _sign_up(request, hub, visitor, form, error)
-    return await _signed_in(request, hub, account, form.text("next"))
+    target = local_path(form.text("next"))
+    return await _signed_in(request, hub, account, f"{START}?new=yes" if target == "/" else target)
 
 
 @router.post("/dashboard/sign-out")

@@ -13,7 +13,7 @@ from prime_hub.errors import HubError, Invalid
 from prime_hub.hub import Hub
 from prime_hub.services.access import MANAGE, RULE, reaches
 from prime_hub.services.teams import roles_for
-from prime_hub.web.forms import FormDep
+from prime_hub.web.forms import Form, FormDep, given
 from prime_hub.web.render import page
 from prime_hub.web.visitors import SignedIn, SignedInDep
 
@@ -37,7 +37,13 @@ async def teams_page(request: Request, hub: HubDep, me: SignedInDep, done: Done 
 
 
 async def _teams(
-    request: Request, hub: Hub, me: SignedIn, *, done: str | None = None, error: HubError | None = None
+    request: Request,
+    hub: Hub,
+    me: SignedIn,
+    *,
+    done: str | None = None,
+    error: HubError | None = None,
+    again: Form | None = None,
 ) -> Response:
     rows, _ = await hub.teams.of(me.account, limit=1000)
     return page(
@@ -47,6 +53,7 @@ async def _teams(
         rows=[
             {"slug": row.team.slug, "name": row.team.name, "role": row.role, "joined": row.joined_at} for row in rows
         ],
+        again=given(again),
         done=done,
         problem=error.detail if error else None,
     )
@@ -58,7 +65,7 @@ async def make_team(request: Request, hub: HubDep, me: SignedInDep, form: FormDe
     try:
         place = await hub.teams.create(me.account, form.text("slug"), form.text("name"))
     except HubError as error:
-        return await _teams(request, hub, me, error=error)
+        return await _teams(request, hub, me, error=error, again=form)
     return _back(place.team.slug)
 
 
@@ -73,8 +80,17 @@ async def team_page(team: str, request: Request, hub: HubDep, me: SignedInDep, d
 
 
 async def _team(
-    request: Request, hub: Hub, me: SignedIn, team: str, *, done: str | None = None, error: HubError | None = None
+    request: Request,
+    hub: Hub,
+    me: SignedIn,
+    team: str,
+    *,
+    done: str | None = None,
+    error: HubError | None = None,
+    member: Form | None = None,
+    settings: Form | None = None,
 ) -> Response:
+    """`member`, `settings`: the form of that kind that was refused, so that it need not be filled in once more."""
     place = await hub.teams.place(me.account, team)
     rules = reaches(place.role, RULE)
     members = [
@@ -100,6 +116,8 @@ async def _team(
         rules=rules,
         manages=reaches(place.role, MANAGE),
         roles=roles_for(place.role),
+        member=given(member),
+        settings=given(settings or {"name": place.team.name, "slug": place.team.slug, "about": place.team.about}),
         done=done,
         problem=error.detail if error else None,
     )
@@ -111,7 +129,7 @@ async def add_member(team: str, request: Request, hub: HubDep, me: SignedInDep, 
     try:
         await hub.teams.add(me.account, team, form.text("user"), form.text("role") or "member")
     except HubError as error:
-        return await _team(request, hub, me, team, error=error)
+        return await _team(request, hub, me, team, error=error, member=form)
     return _back(team, "added")
 
 
@@ -146,7 +164,7 @@ async def change_team(team: str, request: Request, hub: HubDep, me: SignedInDep,
             me.account, team, form.text("slug") or None, form.text("name"), form.text("about")
         )
     except HubError as error:
-        return await _team(request, hub, me, team, error=error)
+        return await _team(request, hub, me, team, error=error, settings=form)
     return _back(place.team.slug, "saved")
 
 

@@ -6,14 +6,16 @@ The API never takes the cookie, so no other site can make a browser use it.
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import quote, urlsplit
 
 from fastapi import Depends, Request
+from starlette.datastructures import URL
 from starlette.responses import Response
 
-from prime_hub.api.deps import HubDep, TokenDep
+from prime_hub.api.deps import HubDep, TokenDep, get_hub
 from prime_hub.db.models import Account, BrowserSession
 from prime_hub.errors import Unauthorized
 from prime_hub.hub import Hub
@@ -89,9 +91,18 @@ def _purpose(seed: str) -> str:
     return f"form\0{seed}"
 
 
-def sign_in_page(request: Request) -> str:
-    """Where to sign in, and to come back from."""
-    here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+async def seen(request: Request) -> Visitor | None:
+    """Who looks at a page that says what went wrong, perhaps before anybody had asked; None where that cannot be told."""
+    found = getattr(request.state, "visitor", None)
+    if found is None and "authorization" not in request.headers:
+        with suppress(Exception):  # whatever it is, the page is shown
+            found = await get_visitor(request, get_hub(request), None)
+    return found
+
+
+def sign_in_page(url: URL) -> str:
+    """Where to sign in, and to go on from to an address."""
+    here = url.path + (f"?{url.query}" if url.query else "")
     return f"{SIGN_IN}?next={quote(here, safe='')}"
 
 
