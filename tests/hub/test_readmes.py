@@ -7,7 +7,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from prime_hub.web.readme import Place, reachable, readme_html
+from prime_hub.web.readme import CLASSES as KNOWN
+from prime_hub.web.readme import Place, Readmes, parse, reachable, readme_html
 
 ALLOWED = {"href", "title", "rel", "align", "start", "id", "tabindex", "role", "aria-label", "class"}
 PLACE = Place("/here", "?version=1", frozenset({"a.py", "docs/b.md", "docs/c.png"}))
@@ -39,7 +40,7 @@ class Read(HTMLParser):
             assert attributes.keys() <= ALLOWED, (tag, attributes)
             link = attributes.get("href") or "#"
             assert re.match(r"https?://|mailto:|#readme-|/here/files/|#$", link), link
-            assert attributes.get("class") in (None, "scroll"), "no class of the page's own"
+            assert attributes.get("class") in (None, "scroll", *KNOWN.get(tag, ())), "no other class of the page's own"
         ids = [attributes["id"] for _, attributes in self.elements if "id" in attributes]
         assert len(ids) == len(set(ids)) and all((one or "").startswith("readme-") for one in ids)
 
@@ -166,3 +167,47 @@ def test_what_a_cleaner_leaves_within_quotes_stays_words() -> None:
         "&lt;script&gt;alert(1)&lt;/script&gt; &lt;b&gt;</a>"
         '<a href="#x" title="<img alt=\'y\'><table>">in <em>&lt;b&gt;</em></a></p>'
     )
+
+
+def test_alerts_and_task_lists() -> None:
+    found = Read("> [!WARNING]\n> Not *yet*.\n\n> [!tip]\n\n> [!NOTE] not one\n\n- [x] done\n- [ ] open\n- [y] none\n")
+    assert [one.get("class") for one in found.named("blockquote")] == ["alert warning", "alert tip", None]
+    assert "<strong>Warning</strong><br>\nNot <em>yet</em>." in found.html and "[!WARNING]" not in found.text
+    assert [one.get("class") for one in found.named("li")] == ["task", "task", None]
+    assert "\u2611 done" in found.text and "\u2610 open" in found.text and "[y] none" in found.text
+
+
+def test_footnotes_lead_there_and_back() -> None:
+    found = Read("One[^a] and two[^b], again[^a] and[^none].\n\n[^a]: The first.\n[^b]: The <script>second</script>.\n")
+    assert [one["href"] for one in found.named("a")] == [
+        *("#readme-fn1", "#readme-fn2", "#readme-fn1"),
+        *("#readme-fnref1", "#readme-fnref1-1", "#readme-fnref2"),
+    ]
+    ids = [attributes["id"] for _, attributes in found.elements if "id" in attributes]
+    assert ids == [f"readme-{name}" for name in ("fnref1", "fnref2", "fnref1-1", "fn1", "fn2")]
+    assert "The first." in found.text and "[^none]" in found.text
+    many = Read("x" + "[^a]" * 30_000 + "\n\n[^a]: y\n")
+    assert (
+        len(many.html) < 40 * 120_000 and len([one for one in many.named("a") if "fnref" in (one["href"] or "")]) == 20
+    )
+
+
+def test_columns_stand_where_they_belong() -> None:
+    found = Read("| a | b | c |\n|:--|:-:|--:|\n| 1 | 2 | 3 |\n")
+    assert [one.get("align") for one in found.named("td")] == ["left", "center", "right"]
+
+
+async def test_code_has_colours() -> None:
+    code = 'def one(text: str) -> int:\n    return "<b>" + text  # twice\n'
+    text = f"```python\n{code}```\n\n```nonsense\nx = 1\n```\n\n```\nplain = 1\n```\n"
+    shown = await Readmes().html(text, PLACE)
+    assert '<span class="c-keyword">def</span>' in shown and "&lt;b&gt;" in shown and "<b>" not in shown
+    assert "<code>x = 1\n</code>" in shown and "<code>plain = 1\n</code>" in shown
+    assert re.sub(r"<[^>]*>", "", shown) == re.sub(r"<[^>]*>", "", readme_html(text, PLACE))
+    many = parse("".join(f"```python\n{'x = 1' * 1000}\n```\n" for _ in range(100)))
+    assert len(many.blocks) == 13, "what is coloured of a text is bounded"
+
+
+def test_nobody_takes_a_class_of_the_page() -> None:
+    found = Read('<span class="hidden">x</span><li class="task">y</li><span class="c-name">z</span>')
+    assert [one.get("class") for one in found.named("span")] == [None, "c-name"]

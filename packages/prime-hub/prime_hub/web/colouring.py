@@ -52,12 +52,18 @@ class Colouring:
         found = self._kept.get(key)
         if found is None:
             async with self._at_work:
-                found = await _words(name, text) or plain
+                # A file without an ending is of no language; names of languages have no dot.
+                found = (await _words([(name if "." in name else f"{name}.", text)]))[0] or plain
             self._kept[key] = found
         self._kept.move_to_end(key)
         while len(self._kept) > KEPT or sum(len(one) for one in self._kept.values()) > KEPT_PIECES:
             self._kept.popitem(last=False)
         return found
+
+    async def blocks(self, blocks: list[tuple[str, str]]) -> list[Words | None]:
+        """Pieces of code, each with the name of its language, coloured as far as there is time for all of them. Not kept."""
+        async with self._at_work:
+            return await _words(blocks) if blocks else []
 
     async def html(self, words: Words, most: int) -> tuple[list[Markup], bool]:
         """`lines` of them."""
@@ -65,8 +71,13 @@ class Colouring:
             return await asyncio.to_thread(lines, words, most)
 
 
-async def _words(name: str, text: str) -> Words | None:
-    """None where the text is of no language we know, or too much for the time that there is."""
+COLOURING = Colouring()
+"""The one of all pages."""
+
+
+async def _words(pieces: list[tuple[str, str]]) -> list[Words | None]:
+    """None where a text is of no language we know; for all where they are too much for the time that there is."""
+    nothing: list[Words | None] = [None] * len(pieces)
     try:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -74,27 +85,30 @@ async def _words(name: str, text: str) -> Words | None:
             str(PROGRAM),
             str(CPU_SECONDS),
             str(MEMORY_BYTES),
-            name,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
             env={},
         )
     except OSError:  # no process more
-        return None
+        return nothing
     try:
-        answer, _ = await asyncio.wait_for(process.communicate(text.encode()), WAIT_SECONDS)
+        answer, _ = await asyncio.wait_for(process.communicate(json.dumps(pieces).encode()), WAIT_SECONDS)
     except TimeoutError:
-        return None
+        return nothing
     finally:
         if process.returncode is None:
             with suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
     if process.returncode or not answer:
-        return None
-    words = [(str(kind), str(piece)) for kind, piece in json.loads(answer)]
-    # What is shown is the file, whatever a highlighter makes of it.
+        return nothing
+    return [_whole(found, text) for found, (_, text) in zip(json.loads(answer), pieces, strict=True)]
+
+
+def _whole(found: list[list[str]] | None, text: str) -> Words | None:
+    """The words of a text. What is shown is the text, whatever a highlighter makes of it."""
+    words = [(str(kind), str(piece)) for kind, piece in found or ()]
     return words if "".join(piece for _, piece in words) == text else None
 
 
@@ -115,7 +129,7 @@ class Room:
             shown = text[:room] if self._left > 0 else ""
             room -= len(shown)
             missing += len(text) - len(shown)
-            done.append(_piece(kind, shown))
+            done.append(piece_html(kind, shown))
             self._left -= len(done[-1])
         if missing:
             self.cut = True
@@ -143,7 +157,8 @@ def lines(words: Words, most: int) -> tuple[list[Markup], bool]:
     return done, room.cut
 
 
-def _piece(kind: str, text: str) -> str:
+def piece_html(kind: str, text: str) -> str:
+    """A word in its colour."""
     shown = _UNSEEN.sub(_seen, html.escape(text, quote=False))
     return f'<span class="c-{kind}">{shown}</span>' if kind and shown else shown
 

@@ -1,9 +1,11 @@
-"""A program of its own: source code on standard input, its words by kind on standard output.
+"""A program of its own: pieces of source code on standard input, their words by kind on standard output.
 
 It runs apart because the patterns of a highlighter can take hours on a text that is made for it, and nothing but the end of
 a process ends them. It imports nothing of the Hub, and has bounds on its time and memory before it reads anything.
 
-    python colouring_program.py CPU_SECONDS MEMORY_BYTES FILE_NAME < code
+    python colouring_program.py CPU_SECONDS MEMORY_BYTES < [[FILE_NAME, CODE], …]
+
+A name without a dot is that of a language, as it stands above code in Markdown.
 """
 
 import json
@@ -12,17 +14,18 @@ import sys
 
 
 def main() -> None:
-    """Print a list of `[kind, text]`, or nothing for a file that is of no language we know."""
-    seconds, memory, name = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    """Print, for each piece, a list of `[kind, text]`, or null for one that is of no language we know."""
+    seconds, memory = int(sys.argv[1]), int(sys.argv[2])
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     except (OSError, ValueError):  # macOS
         pass
-    code = sys.stdin.buffer.read().decode()
-    from pygments.lexers import find_lexer_class_for_filename
+    pieces = json.loads(sys.stdin.buffer.read())
+    from pygments.lexers import find_lexer_class_by_name, find_lexer_class_for_filename
     from pygments.token import Token
+    from pygments.util import ClassNotFound
 
     kinds = {
         Token.Comment: "comment",
@@ -51,17 +54,23 @@ def main() -> None:
             token = getattr(token, "parent", None)
         return ""
 
-    lexer = find_lexer_class_for_filename(name)
-    if lexer is None:
-        return
-    words: list[list[str]] = []
-    for token, text in lexer(stripnl=False, ensurenl=False).get_tokens(code):
-        found = kind(token)
-        if words and words[-1][0] == found:
-            words[-1][1] += text
-        else:
-            words.append([found, text])
-    json.dump(words, sys.stdout)
+    def words(name: str, code: str) -> list[list[str]] | None:
+        try:
+            lexer = find_lexer_class_for_filename(name) if "." in name else find_lexer_class_by_name(name)
+        except ClassNotFound:
+            lexer = None
+        if lexer is None:
+            return None
+        found: list[list[str]] = []
+        for token, text in lexer(stripnl=False, ensurenl=False).get_tokens(code):
+            its = kind(token)
+            if found and found[-1][0] == its:
+                found[-1][1] += text
+            else:
+                found.append([its, text])
+        return found
+
+    json.dump([words(name, code) for name, code in pieces], sys.stdout)
 
 
 if __name__ == "__main__":

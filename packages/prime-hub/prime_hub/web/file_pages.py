@@ -13,7 +13,7 @@ from prime_hub.api.deps import API, HubDep
 from prime_hub.services.comparing import as_text
 from prime_hub.services.sources import File
 from prime_hub.streaming import Stream
-from prime_hub.web.colouring import Colouring
+from prime_hub.web.colouring import COLOURING
 from prime_hub.web.environment_frame import FILES, PATH, Frame, Wanted, frame
 from prime_hub.web.environment_page import READMES
 from prime_hub.web.readme import Place, is_markdown
@@ -24,7 +24,6 @@ router = APIRouter(include_in_schema=False)
 SHOWN_BYTES = 256 * 1024
 SHOWN_LINES = 5000
 SHOWN_PARTS = 2000
-COLOURING = Colouring()
 
 # By their first bytes; what a name says may be wrong.
 PICTURES = {

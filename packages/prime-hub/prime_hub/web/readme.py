@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
+from prime_hub.web.colouring import COLOURING
+from prime_hub.web.readme_extras import ALERTS, IDS, add_footnotes, code_html, extend
 from prime_hub.web.render import is_web_address
 
 if TYPE_CHECKING:  # loaded with the first page, not with the Hub
@@ -38,8 +40,19 @@ ATTRIBUTES = {
     "ol": {"start"},
     "abbr": {"title"},
     **{f"h{level}": {"id"} for level in range(2, 7)},
+    "li": {"id", "class"},
+    "sup": {"id"},
+    "blockquote": {"class"},
+    "span": {"class"},
 }
-IDS = "readme-"
+CLASSES = {
+    "blockquote": {f"alert {kind.lower()}" for kind in ALERTS},
+    "li": {"task"},
+    "span": {f"c-{kind}" for kind in ("comment", "keyword", "string", "number", "name", "builtin")} | {"unseen"},
+}
+"""What a text may have of the page's own; others may write these, too, and do no harm by it."""
+CODE_CHARACTERS, MOST_CODE = 64 * 1024, 40
+"""Of a text, that are coloured."""
 KEPT = 16
 KEPT_CHARACTERS = 1_000_000
 AT_ONCE = 2
@@ -126,7 +139,10 @@ class Readmes:
         found = self._kept.get(key)
         if found is None:
             async with self._at_work:
-                found = await asyncio.to_thread(readme_html, text, place)
+                parsed = await asyncio.to_thread(parse, text)
+                for token, words in zip(parsed.code, await COLOURING.blocks(parsed.blocks), strict=True):
+                    token.meta["words"] = words
+                found = await asyncio.to_thread(parsed.html, place)
             if len(found) <= KEPT_CHARACTERS:
                 self._kept[key] = found
             if len(self._kept) > KEPT:
@@ -145,39 +161,79 @@ def slug(heading: str) -> str:
 
 
 def readme_html(text: str, place: Place = NOWHERE) -> str:
-    """Markdown as HTML in which nothing runs and nothing is loaded. Relative links lead to the files of `place`."""
-    import nh3
+    """`parse(text).html(place)`: code has no colours."""
+    return parse(text).html(place)
 
-    shown = text[:README_CHARACTERS]
-    tokens, state = _tokens(shown)
-    ids: set[str] = set(state["ids"])
-    unused = set(ids)
 
-    def kept(tag: str, name: str, value: str) -> str | None:
-        if name == "id":
-            if value not in unused:
-                return None
-            unused.discard(value)
-        elif name in ("href", "src"):
-            return place.link(value, ids)
-        return value
+def parse(text: str) -> Parsed:
+    """A text of Markdown in tokens."""
+    return Parsed(text, *_tokens(text[:README_CHARACTERS]))
 
-    if max((token.level for token in tokens), default=0) >= DEEPEST - 1:
-        rendered = f"<pre>{html.escape(shown)}</pre>"
-    else:
-        rendered = _markdown(True).renderer.render(tokens, _markdown(True).options, state)
-    clean = nh3.clean(
-        rendered,
-        tags=TAGS,
-        attributes=ATTRIBUTES,
-        attribute_filter=kept,
-        url_schemes={"http", "https", "mailto"},
-        link_rel="nofollow noopener noreferrer",
-        clean_content_tags={"script", "style", "template", "iframe", "object", "noscript"},
-    )
-    if len(text) > README_CHARACTERS:
-        clean += "<p><em>This text is longer than the page shows; pull the environment to read the rest.</em></p>"
-    return reachable(clean)
+
+@dataclass(frozen=True)
+class Parsed:
+    """A text in tokens, and what was noted while they were made."""
+
+    text: str
+    tokens: list[Token]
+    state: dict[str, Any]
+
+    @functools.cached_property
+    def code(self) -> list[Token]:
+        """The blocks of code that name their language, as many as are coloured."""
+        found: list[Token] = []
+        room = CODE_CHARACTERS
+        for token in self.tokens:
+            if token.type == "fence" and _language(token) and len(token.content) <= room and len(found) < MOST_CODE:
+                found.append(token)
+                room -= len(token.content)
+        return found
+
+    @property
+    def blocks(self) -> list[tuple[str, str]]:
+        """The language and the text of each of `code`."""
+        return [(_language(token), token.content) for token in self.code]
+
+    def html(self, place: Place) -> str:
+        """HTML in which nothing runs and nothing is loaded. Relative links lead to the files of `place`."""
+        import nh3
+
+        ids: set[str] = set(self.state["ids"])
+        unused = set(ids)
+
+        def kept(tag: str, name: str, value: str) -> str | None:
+            if name == "id":
+                if value not in unused:
+                    return None
+                unused.discard(value)
+            elif name == "class":
+                return value if value in CLASSES.get(tag, ()) else None
+            elif name in ("href", "src"):
+                return place.link(value, ids)
+            return value
+
+        if max((token.level for token in self.tokens), default=0) >= DEEPEST - 1:
+            rendered = f"<pre>{html.escape(self.text[:README_CHARACTERS])}</pre>"
+        else:
+            rendered = _markdown(True).renderer.render(self.tokens, _markdown(True).options, self.state)
+        clean = nh3.clean(
+            rendered,
+            tags=TAGS,
+            attributes=ATTRIBUTES,
+            attribute_filter=kept,
+            url_schemes={"http", "https", "mailto"},
+            link_rel="nofollow noopener noreferrer",
+            clean_content_tags={"script", "style", "template", "iframe", "object", "noscript"},
+        )
+        if len(self.text) > README_CHARACTERS:
+            clean += "<p><em>This text is longer than the page shows; pull the environment to read the rest.</em></p>"
+        return reachable(clean)
+
+
+def _language(token: Token) -> str:
+    """What stands above a block of code as its language, if that is the name of one."""
+    word = (token.info.split() or [""])[0].lower()
+    return word if re.fullmatch(r"[a-z0-9+#-]{1,20}", word) else ""
 
 
 def _tokens(text: str) -> tuple[list[Token], dict[str, Any]]:
@@ -197,6 +253,7 @@ def _tokens(text: str) -> tuple[list[Token], dict[str, Any]]:
     for at, token in enumerate(tokens):
         if token.type == "heading_open":
             _name(token, tokens[at + 1], state["ids"])
+    extend(tokens, state["ids"])
     return tokens, state
 
 
@@ -254,6 +311,8 @@ def _markdown(with_html: bool) -> MarkdownIt:
     from markdown_it import MarkdownIt
 
     markdown = MarkdownIt("commonmark", {"html": with_html, "maxNesting": DEEPEST}).enable(["table", "strikethrough"])
+    add_footnotes(markdown)
+    markdown.add_render_rule("fence", code_html)
     markdown.add_render_rule("heading_open", _heading)
     markdown.add_render_rule("heading_close", _heading)
     return markdown
