@@ -28,7 +28,13 @@ import verifiers as vf
 env = vf.load_environment("wordle", words="common")
 ```
 
-> Words are from a list that is part of the source; none of them is offensive.
+> [!NOTE]
+> Words are from a list that is part of the source; none of them is offensive.[^list]
+
+- [x] English
+- [ ] Other languages
+
+[^list]: Checked by two people who speak the language.
 """
 CODE = b'''"""Wordle as an environment."""
 
@@ -75,6 +81,8 @@ class Content:
             "home": "/",
             "search": "/?q=guess&tag=games",
             "nothing": "/?q=zzzz",
+            "meant": "/?q=wordlee&tag=games",
+            "readme": "/?q=offensive",
             "environment": wordle,
             "files": f"{wordle}/files",
             "file": f"{wordle}/files/wordle.py",
@@ -83,6 +91,7 @@ class Content:
             "usage": f"{wordle}/usage",
             "settings": f"{wordle}/settings",
             "environment-secrets": f"{wordle}/secrets",
+            "start": "/dashboard/start",
             "owner": f"/dashboard/owners/{self.owner}",
             "account": "/dashboard/account",
             "tokens": "/dashboard/tokens",

@@ -65,7 +65,7 @@ def test_from_sign_up_to_a_revoked_key(nobody: Person, other: Person, open_hub: 
     page.get_by_role("link", name="Settings").click()
     page.get_by_label("Private: for everybody else it does not exist.").check()
     page.get_by_role("button", name="Save").first.click()
-    page.get_by_role("status").wait_for()
+    page.get_by_text("Who sees it is changed.").wait_for()
     assert other.found("zymurgy") == [] and other.open(address) == 404
     assert author.found("zymurgy") == [f"{name}/quokka-race"]
 
@@ -90,8 +90,9 @@ def test_from_sign_up_to_a_revoked_key(nobody: Person, other: Person, open_hub: 
 
     # The terminal's key is revoked: it is told so.
     author.open("/dashboard/tokens")
-    page.get_by_role("button", name="Revoke").first.click()
-    page.get_by_role("status").wait_for()
+    page.locator("summary", has_text="Revoke").first.click()
+    page.get_by_role("button", name="Revoke the key").first.click()
+    page.get_by_text("The API key is revoked.").wait_for()
     assert "prime login" in shell.fails("whoami")
 
 

@@ -15,12 +15,12 @@ import httpx
 README = "# A test environment\n\nIt does **little**.\n"
 
 
-def make_wheel(name: str, version: str, extra: str = "") -> bytes:
-    """A valid pure-Python wheel with one module."""
+def make_wheel(name: str, version: str, extra: str = "", headers: str = "") -> bytes:
+    """A valid pure-Python wheel with one module; `headers` are more of its METADATA."""
     module, folder = name.replace("-", "_"), f"{name.replace('-', '_')}-{version}.dist-info"
     files = {
         f"{module}.py": f"VERSION = {version!r}\n{extra}",
-        f"{folder}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{folder}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{headers}",
         f"{folder}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     record = "".join(f"{path},,\n" for path in files) + f"{folder}/RECORD,,\n"

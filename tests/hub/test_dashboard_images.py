@@ -11,7 +11,7 @@ from tests.conftest import RunningHub
 from tests.hub.browsing import Browser
 from tests.hub.images import DOCKERFILE, SERVER, begin, build, create, held_context, until, wait
 from tests.hub.people import Person, owner_of, person
-from tests.hub.pushing import put
+from tests.hub.pushing import push, put
 
 IMAGES, BUILDS, SANDBOXES = "/dashboard/images", "/dashboard/builds", "/dashboard/sandboxes"
 LOUD = SERVER.replace(
@@ -213,3 +213,23 @@ def test_logs_as_text() -> None:
     assert end_of_log("short") == ("short", False)
     assert end_of_log("first line\nsecond\nthird", most=10) == ("third", True)
     assert end_of_log("x" * 20, most=5) == ("xxxxx", True)
+
+
+def test_whose_server_a_private_image_is(me: Person, ada: Person) -> None:
+    digest = build(me.api, "served", files={"Dockerfile": DOCKERFILE + "ENV NAME=served\n"})["imageDigest"]
+    push(me.api, "serving", metadata={"openenv": {"image": "served:latest", "image_digest": digest}})
+    push(ada.api, "claiming", metadata={"openenv": {"image": "served:latest", "image_digest": digest}})
+    assert f"privaterun by whoever sees {me.slug}/serving" in me.browser.get(IMAGES).text
+    page = me.browser.get(f"{IMAGES}/{me.slug}/served/latest")
+    assert f"/dashboard/environments/{me.slug}/serving" in page.links and "claiming" not in page.text
+    assert f"that of {me.slug}/serving is public, so everybody" in page.text
+
+
+def test_a_failed_build_tells_the_whole_command_and_no_folder_of_the_hub(module_hub: RunningHub, me: Person) -> None:
+    project = '[project]\nname = "x"\nversion = "1"\n[build-system]\nrequires = []\nbuild-backend = "nothing"\nbackend-path = ["."]\n'
+    dockerfile = DOCKERFILE.replace("COPY server.py .", "COPY . .\nRUN pip install .")
+    failed = build(me.api, "unbuildable", files={"Dockerfile": dockerfile, "pyproject.toml": project})
+    assert failed["status"] == "FAILED"
+    page = me.browser.get(f"{BUILDS}/{failed['id']}")
+    assert "prime images push unbuildable:latest -c FOLDER" in page.text
+    assert "nothing" in page.text and str(module_hub.data_dir) not in page.answer.text

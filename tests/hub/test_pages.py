@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.conftest import RunningHub
-from tests.hub.pushing import push
+from tests.hub.pushing import make_wheel, push
 
 HOSTILE = """# Title & more
 
@@ -108,6 +108,31 @@ def test_an_environment_page(site: RunningHub) -> None:
     links = [link["href"] for link in page.named("a")]
     assert "https://example.org/home" in links and "/?tag=a%26b" in links
     assert not any((link or "").startswith("javascript") for link in links)
+
+
+def test_a_candidate_is_not_called_old(site: RunningHub) -> None:
+    for version in ("0.2.0", "0.2.1rc0", "0.1.0"):
+        push(site.api, "coming", version)
+    base = f"/dashboard/environments/{site.owner}/coming"
+    assert "This is a candidate; the newest release is 0.2.0." in browse(site, f"{base}?version=0.2.1rc0").text
+    assert "This is not the newest version, which is 0.2.0." in browse(site, f"{base}?version=0.1.0").text
+    assert "the newest" not in browse(site, base).text
+
+
+def test_who_wrote_it_and_what_it_needs(site: RunningHub) -> None:
+    said = (
+        "Author: Ada Lovelace\nAuthor-email: Bob <bob@example.org>, Ada Lovelace <ada@example.org>, c@example.org\n"
+        "License-Expression: Apache-2.0\nRequires-Dist: httpx>=0.27\nRequires-Dist: pytest; extra == 'dev'\n"
+    )
+    wheel = make_wheel("signed", "0.1.0", headers=said)
+    push(site.api, "signed", wheel=wheel)
+    page = browse(site, f"/dashboard/environments/{site.owner}/signed")
+    words = " ".join(page.text.split())
+    assert "Ada Lovelace, Bob, c@example.org" in words and "Apache-2.0" in words and "httpx>=0.27" in words
+    assert "pytest" not in words and "bob@" not in words
+    assert f"prime fork {site.owner}/signed@0.1.0" in words and "prime eval run signed -m baseline/random -n 5" in words
+    usage = browse(site, f"/dashboard/environments/{site.owner}/signed/usage")
+    assert f"Usage · {site.owner}/signed" in usage.text
 
 
 def test_the_newest_version_is_shown_first(site: RunningHub) -> None:

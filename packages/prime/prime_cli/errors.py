@@ -10,7 +10,7 @@ import os
 import re
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prime_cli.output import Output
 
@@ -81,6 +81,12 @@ def _missing(hint: str) -> Callable[[BaseException], Explanation]:
     return rule
 
 
+def _login(error: BaseException) -> Explanation:
+    """A key that is not taken: what to run is told once, where the Hub has told it already."""
+    told = _sentence(error, "Run 'prime login' to get a key that this Hub accepts.")
+    return replace(told, hint=None) if "prime login" in told.sentence else told
+
+
 def _file(what: str) -> Callable[[BaseException], Explanation]:
     """An error of the operating system about a file."""
 
@@ -114,7 +120,7 @@ RULES: dict[str, Callable[[BaseException], Explanation | None]] = {
     # What our own packages raise: the exception brings the sentence; the hint is what to run when it brings none.
     "prime_core.errors.PrimeError": _sentence,
     "prime_core.errors.NotAuthenticated": _sentence,
-    "prime_core.errors.Unauthorized": _with("Run 'prime login' to get a key that this Hub accepts."),
+    "prime_core.errors.Unauthorized": _login,
     "prime_core.errors.Forbidden": _missing("Run 'prime whoami' to see which account and Hub you are using."),
     "prime_core.errors.NotFound": _missing(
         "Run 'prime env list' to see what there is, and 'prime whoami' for the Hub and account in use."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,6 +19,15 @@ from prime_hub.settings import Settings
 
 FETCHING_KIND = "oci"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+@dataclass(frozen=True)
+class Served:
+    """An environment whose server an image is."""
+
+    owner: str
+    name: str
+    public: bool
 
 
 class ImageAccess:
@@ -48,6 +58,25 @@ class ImageAccess:
         found = min(rows, key=lambda row: team is not None and row.owner_id != team.id, default=None)
         if found is None:
             raise no_image(Reference(owner, name, tag).canonical((team or account).slug))
+        return found
+
+    async def served(self, account: Account, owner: Account, digests: Sequence[str]) -> dict[str, list[Served]]:
+        """By digest, the environments that `account` may see and whose versions run these images of `owner`'s: whoever may
+        see such a version may run its image.
+        """
+        query = (
+            select(Version.image_digest, Account.slug, Environment.name, Environment.visibility)
+            .join(Environment, Environment.id == Version.environment_id)
+            .join(Account, Account.id == Environment.owner_id)
+            .where(Version.image_digest.in_(digests), Version.finalized_at.is_not(None), may_see(account))
+            .where((Environment.owner_id == owner.id) | (Version.publisher_id == owner.id))
+            .distinct()
+            .order_by(Account.slug, Environment.name)
+        )
+        found: dict[str, list[Served]] = {}
+        async with self._database.read() as session:
+            for digest, slug, name, visibility in (await session.execute(query)).tuples():
+                found.setdefault(str(digest), []).append(Served(slug, name, visibility == "PUBLIC"))
         return found
 
     async def runnable(

@@ -99,6 +99,14 @@ class Packages:
             raise NotFound(f"The metadata of {filename} cannot be had from this Hub; fetch the file itself.")
         return found[0], found[1]
 
+    async def core(self, wheel: Wheel) -> str:
+        """METADATA of a wheel that the asker may see, as text; empty where it cannot be had."""
+        await self._metadata_hashes([wheel])
+        async with self._database.read() as session:
+            query = select(CoreMetadata.content).where(CoreMetadata.wheel_sha256 == wheel.sha256)
+            content = (await session.scalars(query)).first()
+        return (content or b"").decode("utf-8", "replace")
+
     async def _metadata_hashes(self, wheels: list[Wheel]) -> dict[str, str]:
         """The SHA-256 of their METADATA by that of the wheel; what is not kept (a wheel that an earlier
         Hub took in) is read from the wheel, and kept.

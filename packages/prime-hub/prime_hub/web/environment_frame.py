@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 
 from fastapi import Query, Request
 from fastapi.responses import HTMLResponse
+from packaging.version import Version as Number
 
 from prime_hub.db.models import Environment, Version
 from prime_hub.hub import Hub
@@ -80,6 +81,7 @@ async def frame(
         "href": href,
         "version": found.version,
         "newest": newest,
+        "other": None if newest else await _newest(hub, environment, found),
         "private": environment.visibility == "PRIVATE",
         "yanked": found.yanked_at is not None,
         "yanked_reason": found.yanked_reason,
@@ -98,3 +100,12 @@ async def frame(
 
 def _words(tags: object) -> list[str]:
     return [str(tag) for tag in tags] if isinstance(tags, list) else []
+
+
+async def _newest(hub: Hub, environment: Environment, shown: Version) -> dict[str, Any]:
+    """The version that is installed where none is named, beside another one: its number, and whether the other is a
+    candidate of a later one.
+    """
+    newest = await hub.catalogue.version(environment, "latest")
+    number, latest = Number(shown.version), Number(newest.version)
+    return {"number": newest.version, "candidate": number.is_prerelease and number > latest, "later": number > latest}

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from email.message import Message
+from email.parser import HeaderParser
+from email.utils import getaddresses
+
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
+from packaging.requirements import InvalidRequirement, Requirement
 
 from prime_hub.api.deps import API, HubDep, base_url
 from prime_hub.db.models import Version
@@ -18,6 +23,7 @@ from prime_hub.web.visitors import VisitorDep
 router = APIRouter(include_in_schema=False)
 READMES = Readmes()
 NEWEST_VERSIONS = 5
+MOST_AUTHORS = 10
 
 
 @router.get(PATH)
@@ -28,6 +34,7 @@ async def environment_page(
     framed = await frame(request, hub, visitor, owner, name, version, README)
     found = framed.version
     versions = await hub.catalogue.versions(framed.environment)
+    core = HeaderParser().parsestr(await hub.packages.core(found.wheel) if found.wheel else "")
     return framed.page(
         "environment.html",
         environment=framed.environment,
@@ -46,7 +53,8 @@ async def environment_page(
         ],
         count=len(versions),
         urls=_urls(found.details.get("urls")),
-        facts=_facts(found),
+        facts=_facts(found, core),
+        requires=_requires(found.details.get("requires_dist")),
         installs=await hub.usage.installs(framed.environment),
         readme=await READMES.html(found.readme, await _place(hub, framed)) if found.readme else "",
         base=base_url(request),
@@ -78,13 +86,34 @@ def _urls(given: object) -> list[tuple[str, str]]:
     return [(name, url) for name, url in pairs if is_web_address(url)][:20]
 
 
-def _facts(version: Version) -> list[tuple[str, str]]:
+def _facts(version: Version, core: Message) -> list[tuple[str, str]]:
     details = version.details
     facts = [
-        ("License", licence(details)),
+        ("Authors", ", ".join(authors(core))),
+        ("License", licence(details) or core.get("License-Expression") or core.get("License")),
         ("Python", details.get("python_requires")),
         ("Image", version.image),
         ("Image digest", version.image_digest and version.image_digest[:19] + "…"),
         ("Content hash", version.content_hash[:12] + "…"),
     ]
     return [(name, str(value)[:200]) for name, value in facts if value]
+
+
+def authors(core: Message) -> list[str]:
+    """Who wrote it, by their names; by an address where that is all there is."""
+    named = [name.strip() for name in (core.get("Author") or "").split(",")]
+    mailed = [name.strip() or address for name, address in getaddresses(core.get_all("Author-email") or [])]
+    return list(dict.fromkeys(one for one in (*named, *mailed) if one))[:MOST_AUTHORS]
+
+
+def _requires(lines: object) -> list[str]:
+    """What it needs to be installed, without what only its extras need."""
+    found = []
+    for line in lines if isinstance(lines, list) else ():
+        try:
+            one = Requirement(str(line))
+        except InvalidRequirement:
+            continue
+        if one.marker is None or "extra" not in str(one.marker):
+            found.append(str(line)[:200])
+    return found

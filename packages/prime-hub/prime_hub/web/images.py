@@ -13,6 +13,7 @@ from prime_hub.api.deps import HubDep
 from prime_hub.db.models import Account, Build, ImageTag
 from prime_hub.errors import HubError, Invalid, NotFound
 from prime_hub.hub import Hub
+from prime_hub.services.image_access import Served
 from prime_hub.services.image_changes import Change
 from prime_hub.services.images import ENDED
 from prime_hub.services.references import Reference
@@ -65,12 +66,14 @@ async def images_page(
     chosen = await whose(hub, me, team)
     rows, total = await hub.images.find(me.account, chosen.team, None, PER_PAGE, (number - 1) * PER_PAGE)
     names = await makers(hub, me, chosen.owner)
+    digests = [row.image.digest for row in rows if isinstance(row, ImageTag)]
+    served = await hub.images.access.served(me.account, chosen.owner, digests)
     return page(
         request,
         "images.html",
         whose=chosen,
         choices=chosen.choices(IMAGES),
-        rows=[_row(row, names) for row in rows],
+        rows=[_row(row, names, served) for row in rows],
         total=total,
         number=number,
         newer=chosen.link(IMAGES, page=number - 1 if number > 2 else None) if number > 1 else None,
@@ -79,16 +82,17 @@ async def images_page(
     )
 
 
-def _row(row: ImageTag | Build, names: dict[str, str]) -> dict[str, Any]:
+def _row(row: ImageTag | Build, names: dict[str, str], served: dict[str, list[Served]]) -> dict[str, Any]:
     shared = {
         "name": f"{row.name}:{row.tag}",
         "visibility": row.visibility.lower(),
         "by": names.get(row.user_id, "somebody who has left") if names else None,
     }
     if isinstance(row, Build):
-        more = {"digest": None, "size": None, "at": row.created_at, "problem": row.error}
+        more = {"digest": None, "size": None, "at": row.created_at, "problem": row.error, "served": []}
         return {**shared, **more, "status": row.status, "words": WORDS[row.status], "href": f"{BUILDS}/{row.id}"}
     more = {"digest": row.image.digest[:19], "size": size(row.image.size), "at": row.pushed_at, "problem": None}
+    more["served"] = served.get(row.image.digest, [])
     href = image_href(row.owner.slug, row.name, row.tag)
     return {**shared, **more, "status": "COMPLETED", "words": WORDS["COMPLETED"], "href": href}
 
@@ -126,6 +130,7 @@ async def _image(
         log=log,
         cut=cut,
         mine=names or owner.id == me.account.id,
+        served=(await hub.images.access.served(me.account, owner, [tag.image.digest])).get(tag.image.digest, []),
         changes=await may_change(hub, me, owner, tag.user_id),
         done=done,
         problem=error.detail if error else None,

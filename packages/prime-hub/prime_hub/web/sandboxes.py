@@ -161,7 +161,7 @@ def _facts(row: Sandbox, usage: dict[str, Any] | None) -> list[tuple[str, str]]:
     asked = row.request
     limits, egress = asked.get("limits") or {}, asked.get("egress") or {}
     allowed = [
-        f"{limits['cpus']:g} processors" if limits.get("cpus") else "",
+        f"{limits['cpus']:g} processor{'' if limits['cpus'] == 1 else 's'}" if limits.get("cpus") else "",
         f"{memory(limits['memory_bytes'])} memory" if limits.get("memory_bytes") else "",
         f"{memory(limits['disk_bytes'])} disk" if limits.get("disk_bytes") else "",
     ]

@@ -53,6 +53,7 @@ class UvRunner:
     def __init__(self, children: Children, log: BuildLog, folder: Path) -> None:
         self._children = children
         self._log = log
+        self._folder = folder
         self._marks = {BUILD_MARK: str(folder.parent), ONE_BUILD_MARK: folder.name}
         self.last_error = ""
 
@@ -78,8 +79,10 @@ class UvRunner:
         said = bytearray()
 
         def take(data: bytes) -> None:
-            self._log.write(_CREDENTIALS.sub("://", data.decode("utf-8", "replace")))
-            said.extend(data)
+            # Where on the Hub's machine it is built is nothing that helps who reads this.
+            text = _CREDENTIALS.sub("://", data.decode("utf-8", "replace")).replace(str(self._folder), "")
+            self._log.write(text)
+            said.extend(text.encode())
             del said[:-8192]
 
         reader = PipeReader(read_end, take)
