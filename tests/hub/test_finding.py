@@ -96,6 +96,8 @@ def test_passages() -> None:
     assert passage("Every wordGame is [one](http://x).", ["game"]).word == "wordGame"
     assert passage("In [a link](http://x/zebra) only", ["zebra"]).word == "zebra"
     assert passage("a Caf\u00e9", ["cafe"]).word == "", "found without its accent, which the text has"
+    listed = passage("> [!NOTE]\n> Some[^1] here\n\n- [x] done\n- more\n\n[^1]: end", ["here"])
+    assert (listed.before.strip(), listed.after.split()) == ("Some", ["done", "more", "end"])
     long = passage("word " * 500 + "here" + " word" * 500, ["here"])
     assert long.before.startswith("… word") and long.after.endswith("word …") and len(long.before) < 70
 

@@ -171,7 +171,7 @@ def test_what_a_cleaner_leaves_within_quotes_stays_words() -> None:
 
 def test_alerts_and_task_lists() -> None:
     found = Read("> [!WARNING]\n> Not *yet*.\n\n> [!tip]\n\n> [!NOTE] not one\n\n- [x] done\n- [ ] open\n- [y] none\n")
-    assert [one.get("class") for one in found.named("blockquote")] == ["alert warning", "alert tip", None]
+    assert [one.get("class") for one in found.named("blockquote")] == ["alert alert-warning", "alert alert-tip", None]
     assert "<strong>Warning</strong><br>\nNot <em>yet</em>." in found.html and "[!WARNING]" not in found.text
     assert [one.get("class") for one in found.named("li")] == ["task", "task", None]
     assert "\u2611 done" in found.text and "\u2610 open" in found.text and "[y] none" in found.text

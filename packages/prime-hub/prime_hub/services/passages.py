@@ -18,7 +18,9 @@ AROUND = 60
 
 # What Markdown and HTML put around words. A link is its text.
 _LINK = re.compile(r"!?\[([^\][]*)\]\([^()\s]*\)")
-_SIGNS = re.compile(r"<[^<>]*>|[`*#|>~]+|[\s]+|(?<!\w)_+|_+(?!\w)")
+_SIGNS = re.compile(
+    r"<[^<>]*>|\[[\^!][^][]*\]:?|^\s*[-*+]\s+(?:\[[ xX]\]\s)?|[`*#|>~]+|\s+|(?<!\w)_+|_+(?!\w)", re.MULTILINE
+)
 
 
 @dataclass(frozen=True)

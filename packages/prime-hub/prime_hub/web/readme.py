@@ -46,7 +46,7 @@ ATTRIBUTES = {
     "span": {"class"},
 }
 CLASSES = {
-    "blockquote": {f"alert {kind.lower()}" for kind in ALERTS},
+    "blockquote": {f"alert alert-{kind.lower()}" for kind in ALERTS},
     "li": {"task"},
     "span": {f"c-{kind}" for kind in ("comment", "keyword", "string", "number", "name", "builtin")} | {"unseen"},
 }

@@ -57,7 +57,7 @@ def _alert(quote: Token, inside: Sequence[Token]) -> None:
     kind = _ALERT.fullmatch(first.content)
     if kind is None or (len(inline) > 1 and inline[1].type not in ("softbreak", "hardbreak")):
         return
-    quote.attrSet("class", f"alert {kind[1].lower()}")
+    quote.attrSet("class", f"alert alert-{kind[1].lower()}")
     opened, closed, ended = (
         first.copy(type=name, content="", tag=tag, nesting=nesting) for name, tag, nesting in _STRONG
     )
