@@ -143,11 +143,20 @@ def _kinds(filled: Filled, many: int) -> dict[str, list[str]]:
         "list": [f"{api}/?limit=24&offset={24 * chance.randint(0, 40)}" for _ in range(many)],
         "list by stars": [f"{api}/?limit=24&sort_by=stars&offset={24 * chance.randint(0, 40)}" for _ in range(many)],
         "home page with facets": [f"/?{urlencode({'q': chance.choice(filled.words[:2_000])})}" for _ in range(many)],
+        "home page that finds nothing": [
+            f"/?{urlencode({'q': _misspelt(chance.choice(filled.words[:2_000]), chance)})}" for _ in range(many)
+        ],
         "index": [f"/{owner}/simple/{quote(name)}/" for owner, name in some],
         "index of an owner": [f"/{owner}/simple/" for owner, _ in some],
         "detail": [f"{api}/{owner}/{quote(name)}/@latest" for owner, name in some],
         "detail page": [f"/dashboard/environments/{owner}/{quote(name)}" for owner, name in some],
     }
+
+
+def _misspelt(word: str, chance: random.Random) -> str:
+    """A word with a letter too many."""
+    at = chance.randint(1, len(word))
+    return f"{word[:at]}q{word[at:]}"
 
 
 def _question(filled: Filled, chance: random.Random) -> dict[str, str]:
