@@ -175,12 +175,12 @@ async def test_a_lost_session_is_unscored_and_the_others_go_on(environment, move
 
 
 async def test_a_timeout_ends_the_rollout_and_frees_the_session(environment):
-    env = environment("counter", timeout_seconds=2.0)
+    env = environment("counter", timeout_seconds=20.0)
     await play(env, Script('{"move": "up"}'))
-    env.timeout_seconds = 0.3
+    env.timeout_seconds = 1.0
     state = await play(env, Script('{"move": "hang"}'))
     assert state["stop_condition"] == "timeout_reached" and state["error"] is None
-    env.timeout_seconds = 2.0
+    env.timeout_seconds = 20.0
     assert (await play(env, Script('{"move": "up"}'), 5))["reward"] == 3.0
     assert len(env.source.children) == 1
 

@@ -152,3 +152,52 @@ async def test_a_group_function_that_loses_its_machine_scores_nobody():
     states = [state(), state()]
     await vf.Rubric(funcs=[compare]).score_group(states)
     assert [one["reward"] for one in states] == [None, None] and str(states[0]["error"]) == "gone"
+
+
+async def test_each_cleanup_and_teardown_runs_whatever_the_others_do():
+    happened = []
+
+    class Holding(vf.Rubric):
+        @vf.cleanup
+        async def give_back(self, state):
+            happened.append("cleanup")
+            raise OSError("a disk")
+
+        @vf.teardown
+        async def close(self):
+            happened.append("teardown")
+            raise OSError("a disk")
+
+    class Last(vf.Rubric):
+        @vf.cleanup
+        async def give_back(self, state):
+            happened.append("last cleanup")
+
+        @vf.teardown
+        async def close(self):
+            happened.append("last teardown")
+
+    def first(state):
+        happened.append("handler")
+        raise OSError("a disk")
+
+    holding = Holding()
+    holding.add_cleanup_handler(first)
+    group = vf.RubricGroup(rubrics=[holding, Last()])
+    await group.cleanup(vf.State())
+    await group.teardown()
+    assert happened == ["handler", "cleanup", "last cleanup", "teardown", "last teardown"]
+
+
+async def test_a_reward_function_that_exits_counts_nothing_and_ends_no_run():
+    def leaves(completion):
+        raise SystemExit(3)
+
+    env = vf.SingleTurnEnv(
+        dataset=[{"question": "1"}, {"question": "2"}], rubric=vf.Rubric(funcs=[leaves, lambda completions: [1.0, 1.0]])
+    )
+    rows = [row for row in env.get_dataset() for _ in range(2)]
+    from verifiers.evaluation.policies import POLICIES
+
+    outputs = (await env.generate(rows, POLICIES["baseline/echo"](), "echo"))["outputs"]
+    assert [output["reward"] for output in outputs] == [1.0] * 4

@@ -29,8 +29,8 @@ from verifiers.types import (
     TimeSpan,
 )
 from verifiers.utils.async_utils import (
+    call_all,
     ends_only_its_rollout,
-    function_name,
     maybe_await,
     maybe_call_with_named_args,
 )
@@ -273,19 +273,7 @@ class Environment(ABC):
         await self._all("Cleanup", [self.rubric.cleanup], lambda one: one(state))
 
     async def _all(self, what: str, handlers: Sequence[Any], call: Callable[[Any], Awaitable[Any]]) -> None:
-        """Call every handler, also when one of them fails or is cancelled: each has something to give back."""
-        interrupted = None
-        for handler in handlers:
-            try:
-                await call(handler)
-            except BaseException as error:
-                if ends_only_its_rollout(error):
-                    kind = type(error).__name__
-                    self.logger.warning("%s %s failed: %s: %s", what, function_name(handler), kind, error)
-                else:
-                    interrupted = error
-        if interrupted is not None:
-            raise interrupted
+        await call_all(handlers, call, what, self.logger)
 
     async def __aenter__(self) -> Self:
         return self

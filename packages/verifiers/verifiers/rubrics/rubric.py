@@ -13,7 +13,14 @@ from verifiers.decorators import marked
 from verifiers.errors import Error, is_unscored
 from verifiers.parsers.parser import Parser
 from verifiers.types import State
-from verifiers.utils.async_utils import function_name, maybe_await, maybe_call_with_named_args, parameter_names
+from verifiers.utils.async_utils import (
+    call_all,
+    ends_only_its_rollout,
+    function_name,
+    maybe_await,
+    maybe_call_with_named_args,
+    parameter_names,
+)
 
 GROUP_ARGUMENTS = frozenset({"states", "prompts", "completions", "answers", "tasks", "infos"})
 
@@ -88,8 +95,8 @@ class Rubric:
         }
         try:
             return _finite(await maybe_call_with_named_args(func, **available))
-        except Exception as error:
-            if isinstance(error, Error) and is_unscored(error):
+        except BaseException as error:
+            if not ends_only_its_rollout(error) or (isinstance(error, Error) and is_unscored(error)):
                 raise
             self.logger.error("Error calling reward function %s: %s", function_name(func), error)
             return 0.0
@@ -112,8 +119,8 @@ class Rubric:
             if len(scores) != len(states):
                 raise ValueError(f"it returned {len(scores)} scores for {len(states)} rollouts")
             return scores
-        except Exception as error:
-            if isinstance(error, Error) and is_unscored(error):
+        except BaseException as error:
+            if not ends_only_its_rollout(error) or (isinstance(error, Error) and is_unscored(error)):
                 raise
             self.logger.error("Error calling group reward function %s: %s", function_name(func), error)
             return [0.0] * len(states)
@@ -164,15 +171,13 @@ class Rubric:
 
     async def cleanup(self, state: State) -> None:
         """After scoring: the added handlers, then `@vf.cleanup` methods."""
-        for handler in self._cleanups:
-            await maybe_await(handler(state))
-        for handler in marked(self, "cleanup"):
-            await maybe_call_with_named_args(handler, state=state)
+        await call_all(self._cleanups, lambda one: maybe_await(one(state)), "Cleanup", self.logger)
+        methods = marked(self, "cleanup")
+        await call_all(methods, lambda one: maybe_call_with_named_args(one, state=state), "Cleanup", self.logger)
 
     async def teardown(self) -> None:
         """At the end of a run: `@vf.teardown` methods."""
-        for handler in marked(self, "teardown"):
-            await maybe_await(handler())
+        await call_all(marked(self, "teardown"), lambda one: maybe_await(one()), "Teardown", self.logger)
 
 
 def set_advantages(states: Sequence[State]) -> None:

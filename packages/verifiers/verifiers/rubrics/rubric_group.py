@@ -7,6 +7,7 @@ from typing import Any
 
 from verifiers.rubrics.rubric import Rubric, set_advantages
 from verifiers.types import State
+from verifiers.utils.async_utils import call_all
 
 
 class RubricGroup(Rubric):
@@ -72,11 +73,9 @@ class RubricGroup(Rubric):
                 state.pop("advantage", None)
 
     async def cleanup(self, state: State) -> None:
-        for rubric in self.rubrics:
-            await rubric.cleanup(state)
-        await super().cleanup(state)
+        everyone = [*self.rubrics, super()]
+        await call_all(everyone, lambda one: one.cleanup(state), "Cleanup of", self.logger)
 
     async def teardown(self) -> None:
-        for rubric in self.rubrics:
-            await rubric.teardown()
-        await super().teardown()
+        everyone = [*self.rubrics, super()]
+        await call_all(everyone, lambda one: one.teardown(), "Teardown of", self.logger)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable
+import logging
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 
@@ -38,6 +39,25 @@ def ends_only_its_rollout(error: BaseException) -> bool:
         task = asyncio.current_task()
         return task is not None and not task.cancelling()
     return isinstance(error, Exception | SystemExit)
+
+
+async def call_all(
+    handlers: Iterable[Any], call: Callable[[Any], Awaitable[Any]], what: str, logger: logging.Logger
+) -> None:
+    """Call every handler, also when one of them fails (which is logged) or is cancelled: each has something to give
+    back.
+    """
+    interrupted = None
+    for handler in handlers:
+        try:
+            await call(handler)
+        except BaseException as error:
+            if ends_only_its_rollout(error):
+                logger.warning("%s %s failed: %s: %s", what, function_name(handler), type(error).__name__, error)
+            else:
+                interrupted = error
+    if interrupted is not None:
+        raise interrupted
 
 
 async def maybe_await(value: Any) -> Any:
