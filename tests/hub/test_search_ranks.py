@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from prime_hub.db.migrate import migrate
 from prime_hub.db.models import Account, Environment, Version
@@ -96,3 +97,33 @@ def test_few_and_many_are_found_alike(folder: Path, monkeypatch: pytest.MonkeyPa
     many = databases.run(answers())
     assert few == many
     assert len({str(one) for one in few}) > 100
+
+
+def test_the_index_is_in_one_part_again_when_it_was_joined(folder: Path) -> None:
+    async def parts() -> tuple[int, int, int]:
+        database = Database(databases.url(folder))
+        if not database.on_sqlite:
+            await database.close()
+            return 2, 1, 1
+        segments = text("SELECT count(DISTINCT segid) FROM search_words_idx")
+        try:
+            for number in range(3):  # each transaction leaves a part
+                async with database.write() as session:
+                    await session.execute(
+                        text("UPDATE search_documents SET readme = readme || :more"), {"more": f" w{number}"}
+                    )
+            async with database.read() as session:
+                before = await session.scalar(segments)
+            await searching.join(database, 1_000)
+            async with database.read() as session:
+                some = await session.scalar(segments)
+            await searching.join(database)
+            async with database.read() as session:
+                return before, some, await session.scalar(segments)
+        finally:
+            await database.close()
+
+    before, some, after = databases.run(parts())
+    assert before > 1
+    assert some < before
+    assert after == 1
