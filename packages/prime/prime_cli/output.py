@@ -97,6 +97,11 @@ class Output:
             drawn.add_row(*(Text(cell) for cell in row))  # Text: a name with [brackets] is not markup
         Console(no_color=not self._coloured(sys.stdout)).print(drawn)
 
+    @property
+    def coloured(self) -> bool:
+        """Whether what goes to stdout may have colour."""
+        return self._coloured(sys.stdout)
+
     def _coloured(self, stream: TextIO) -> bool:
         return (
             not self.plain and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and stream.isatty()

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from prime_cli.environments.commands import change, installing, look, values
+from prime_cli.environments.commands import change, checking, installing, look, values
 from prime_cli.environments.versions import Bump
 from prime_cli.groups import command_app, examples
 from prime_cli.output import out
@@ -80,6 +80,9 @@ def push(
     ] = False,
     post: Annotated[bool, typer.Option("--post", help="Raise the post number: 0.1.0 → 0.1.0.post0.")] = False,
     no_build: Annotated[bool, typer.Option("--no-build", help="Never build the image of an OpenEnv project.")] = False,
+    no_check: Annotated[
+        bool, typer.Option("--no-check", help="Do not look through its files first ('prime env check --quick').")
+    ] = False,
 ) -> None:
     """Publish an environment to the Hub. The version comes from its pyproject.toml, and is never changed afterwards.
 
@@ -95,7 +98,11 @@ def push(
         raise typer.BadParameter("give either --owner or --team, not both")
     bump = Bump.patch if auto_bump else Bump.rc if rc else Bump.post if post else None
     folder = (path or Path()) if env is None else find_environment(env.rpartition("/")[2], path or Path(BASE))
-    publish(folder, PushOptions(owner, team, visibility.value if visibility else None, bump, not no_build), out)
+    publish(
+        folder,
+        PushOptions(owner, team, visibility.value if visibility else None, bump, not no_build, not no_check),
+        out,
+    )
 
 
 @app.command(
@@ -120,6 +127,7 @@ def pull(
     fetch(named(env), target, out)
 
 
+app.add_typer(checking.app)
 app.add_typer(installing.app)
 app.add_typer(look.app)
 app.add_typer(change.app)

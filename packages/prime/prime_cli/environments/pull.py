@@ -24,7 +24,7 @@ def pull(reference: Reference, target: Path | None, out: Output) -> Path:
     if target is not None:
         _check_empty(target)
     with saying("nothing was written"):
-        folder, detail = _fetched(reference, target, out)
+        folder, detail = fetched(reference, target, out)
     name = _name(detail, reference)
     record_pull(
         folder,
@@ -38,7 +38,7 @@ def pull(reference: Reference, target: Path | None, out: Output) -> Path:
     return folder
 
 
-def _fetched(reference: Reference, target: Path | None, out: Output) -> tuple[Path, dict[str, Any]]:
+def fetched(reference: Reference, target: Path | None, out: Output) -> tuple[Path, dict[str, Any]]:
     """The folder that it was unpacked into, and the Hub's description of it."""
     from prime_core.api import APIClient
     from prime_core.connection import connect

@@ -32,7 +32,7 @@ MISSING_MANIFEST = "OpenEnv environment requires .build.json. Run 'vf-build' fir
 @dataclass(frozen=True)
 class PushOptions:
     """`owner`, `team` None: the account's own environment, or the configured team's. `build`: whether an image may be
-    built.
+    built; `check`: whether its files are looked through first.
     """
 
     owner: str | None = None
@@ -40,6 +40,7 @@ class PushOptions:
     visibility: str | None = None
     bump: Bump | None = None
     build: bool = True
+    check: bool = True
 
 
 def push(env_dir: Path, options: PushOptions, out: Output) -> None:
@@ -62,6 +63,10 @@ def _push(env_dir: Path, options: PushOptions, out: Output, state: _State) -> No
     from prime_core.project import has_project
 
     checked = check_environment(env_dir)
+    if options.check:
+        from prime_cli.environments.check import warn_before_push
+
+        warn_before_push(env_dir, out)
     version = checked.version
     connection = connect(announce=out.note)
     if options.bump:

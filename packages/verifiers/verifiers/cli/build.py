@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prime_core.errors import PackagingError, PrimeError, ProjectError
+from verifiers.openenv.building import BUILD_SECONDS, build_image, manifest_of
 
 if TYPE_CHECKING:
     from prime_core.connection import Connection
     from prime_core.manifest import Manifest
     from prime_core.project import OpenEnvProject
-    from prime_sandboxes import ImageBuild
 
-BUILD_SECONDS = 1200.0
 UNDERSCORES = "Environment id must use hyphens (e.g. openenv-echo), not underscores."
 HEARTBEAT_SECONDS = 5.0
 EXAMPLES = """\
@@ -117,30 +116,11 @@ def build_environment(
     image = _build(project, name, connection, no_cache, verbose)
     print("Image build completed with status=ready", flush=True)
     manifest = _check(
-        project, _manifest(project, name, contract or "gym", digest, *image), contract, startup_timeout, verbose
+        project, manifest_of(project, name, contract or "gym", digest, *image), contract, startup_timeout, verbose
     )
     path = write_manifest(proj, manifest)
     print(f"Wrote {shown}/{path.name}", flush=True)
     return manifest
-
-
-def _manifest(
-    project: OpenEnvProject, name: str, contract: str, context_digest: str, image: str, image_digest: str | None
-) -> Manifest:
-    from prime_core.manifest import Manifest
-    from prime_core.project import default_start_command
-
-    return Manifest(
-        image=image,
-        port=project.port,
-        start_command=default_start_command(project),
-        contract=contract,
-        environment_id=name,
-        app=project.app,
-        image_status="ready",
-        image_digest=image_digest,
-        context_digest=context_digest,
-    )
 
 
 def _build(
@@ -149,7 +129,7 @@ def _build(
     """The image's reference and digest."""
     log = _BuildLog(verbose)
     try:
-        build = asyncio.run(_build_image(project, name, connection, no_cache, log))
+        build = asyncio.run(build_image(project, name, "latest", connection, no_cache=no_cache, on_log=log.add))
     except TimeoutError:
         log.show()
         raise BuildFailed(
@@ -162,23 +142,6 @@ def _build(
             print(build.error, file=sys.stderr)
         raise BuildFailed(f"Image build did not complete successfully (status={build.status.lower()}).")
     return build.image, build.digest
-
-
-async def _build_image(
-    project: OpenEnvProject, name: str, connection: Connection, no_cache: bool, log: _BuildLog
-) -> ImageBuild:
-    from prime_sandboxes import AsyncImageClient
-
-    async with AsyncImageClient(connection) as client, asyncio.timeout(BUILD_SECONDS):
-        return await client.build(
-            name,
-            "latest",
-            project.root,
-            dockerfile=project.dockerfile,
-            no_cache=no_cache,
-            on_log=log.add,
-            port=project.port,
-        )
 
 
 class _BuildLog:

@@ -21,11 +21,14 @@ EVERYWHERE = frozenset({"0.0.0.0", "::", "*", "[::]"})
 
 
 class CheckFailed(PrimeError):
-    """The server of an image is not as an OpenEnv server must be. `log` is what it printed."""
+    """The server of an image is not as an OpenEnv server must be. `log` is what it printed, `kind` what is wrong: "start",
+    "port", "interface" or "schema".
+    """
 
-    def __init__(self, message: str, hint: str | None = None, log: str = "") -> None:
+    def __init__(self, message: str, hint: str | None = None, log: str = "", kind: str = "start") -> None:
         super().__init__(message, hint)
         self.log = log
+        self.kind = kind
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,9 @@ async def check_server(
         raise CheckFailed(f"The built image could not be started. {error}") from error
     try:
         async with probe.new_client(server.url) as client:
-            seconds = await _healthy(server, client, port, start_command, startup_timeout)
-            await _reachable(server, port, start_command)
-            schema = await _schema(client, server)
+            seconds = await wait_healthy(server, client, port, start_command, startup_timeout)
+            await check_reachable(server, port, start_command)
+            schema = await read_schema(client, server)
         found = contract_of(schema["action"])
         mismatch = None if contract in (None, found) else _mismatch(found, contract, place)
         return Checked(seconds, found, schema, await _log(server), mismatch)
@@ -76,14 +79,15 @@ async def check_server(
         await source.aclose()
 
 
-async def _healthy(server: RunningServer, client: Any, port: int, command: str, timeout: float) -> float:
+async def wait_healthy(server: RunningServer, client: Any, port: int, command: str, timeout: float) -> float:
+    """Wait until a started server is healthy; seconds from the start of its process. Raises: CheckFailed."""
     try:
         await probe.wait_until_healthy(server, client, timeout=timeout, poll_interval=0.25)
     except ServerStartError as error:
         sentence = str(error).partition(" Logs (tail):")[0].removesuffix(" The server printed nothing.")
         if await server.ended() is not None:
             raise CheckFailed(sentence, "Its log says why; correct the project and run vf-build again.") from error
-        await _reachable(server, port, command)
+        await check_reachable(server, port, command)
         problem = await probe.health_problem(client, server.url)
         if problem is not None and problem.startswith("HTTP "):
             raise CheckFailed(
@@ -94,7 +98,7 @@ async def _healthy(server: RunningServer, client: Any, port: int, command: str, 
     return time.monotonic() - server.started
 
 
-async def _reachable(server: RunningServer, port: int, command: str) -> None:
+async def check_reachable(server: RunningServer, port: int, command: str) -> None:
     """Right port, every interface. Where the addresses cannot be told, the start command is read for them."""
     addresses = await server.listening()
     if not addresses:
@@ -106,11 +110,13 @@ async def _reachable(server: RunningServer, port: int, command: str) -> None:
         raise CheckFailed(
             f"The server listens on port {others}, not on port {port}, where it is looked for.",
             "Make them the same: --port in the start command (CMD), EXPOSE in the Dockerfile, port in openenv.yaml.",
+            kind="port",
         )
     if here and not any(_everywhere(address) for address in here):
         raise CheckFailed(
             f"The server binds to {here[0].host} only, so nothing outside its container can reach it.",
             "Bind it to every interface: --host 0.0.0.0 in the start command (CMD).",
+            kind="interface",
         )
 
 
@@ -130,17 +136,22 @@ def _everywhere(address: Address) -> bool:
     return address.host in EVERYWHERE or address.meant_everywhere
 
 
-async def _schema(client: Any, server: RunningServer) -> dict[str, Any]:
+async def read_schema(client: Any, server: RunningServer) -> dict[str, Any]:
+    """What GET /schema says, each part looked through. Raises: CheckFailed."""
     try:
         schema = await probe.fetch_schema(client, server.url)
     except SessionLost as error:
         raise CheckFailed(
-            str(error), 'GET /schema must answer {"action": {...}, "observation": {...}}, two JSON Schemas.'
+            str(error),
+            'GET /schema must answer {"action": {...}, "observation": {...}}, two JSON Schemas.',
+            kind="schema",
         ) from error
     for name in ("action", "observation", "state"):
         problem = schema_problem(schema[name], name) if name in schema else None
         if problem is not None:
-            raise CheckFailed(f"GET /schema holds no valid JSON Schema: {problem}", "Correct it in the server.")
+            raise CheckFailed(
+                f"GET /schema holds no valid JSON Schema: {problem}", "Correct it in the server.", kind="schema"
+            )
     return schema
 
 

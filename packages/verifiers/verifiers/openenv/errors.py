@@ -4,7 +4,10 @@ verifiers.errors.Error
 ├ InfraError
 │ └ SandboxError             unscored, retried
 │   ├ SessionLost            the episode is gone: server died, no answer in time, a reply that is no reply
-│   │ └ CapacityReached      the server takes no further session; the pool learns from it and asks another server
+│   │ ├ CapacityReached      the server takes no further session; the pool learns from it and asks another server
+│   │ ├ NoEpisode            the server has no episode any more: it was over, or the server was started anew
+│   │ ├ NoAnswer             no answer in time
+│   │ └ UnusableReward       a reward that is no finite number
 │   └ ServerStartError       a server that never became healthy or exited on start
 └ RolloutError               unscored, not retried: the author's to mend
   ├ ContractMismatch         what the running server says about its actions is not what the manifest says
@@ -28,6 +31,18 @@ class CapacityReached(SessionLost):
     def __init__(self, message: str, limit: int | None = None) -> None:
         super().__init__(message)
         self.limit = limit
+
+
+class NoEpisode(SessionLost):
+    """The server says that there is no episode: it was over, or the server was started anew."""
+
+
+class NoAnswer(SessionLost):
+    """The server did not answer a request within its time limit."""
+
+
+class UnusableReward(SessionLost):
+    """The server sent a reward that is no finite number, so the episode cannot be scored."""
 
 
 class ServerStartError(SandboxError):

@@ -14,7 +14,7 @@ import time
 import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from verifiers.errors import SandboxError
 from verifiers.openenv.probe import log_tail
@@ -58,6 +58,7 @@ class SandboxSource:
     A sandbox has a lease (`lease_seconds`, or PRIME_LEASE_SECONDS) that is renewed in the background, so it is gone one
     lease after this process died. A Hub that does not have the image builds it from `project`, where that is given; and
     where the account may publish the project's environment, the Hub gives it that environment's secrets and variables.
+    `offline`: the sandbox reaches nothing outside, which not every runtime can hold it to.
     """
 
     starts = True
@@ -69,9 +70,11 @@ class SandboxSource:
         patience: Patience | None = None,
         lease_seconds: float | None = None,
         project: Path | None = None,
+        offline: bool = False,
     ) -> None:
         require_sandboxes()
         self.manifest = manifest
+        self._offline = offline
         self._project = project
         self._environment = None if project is None else environment_of(project)
         self._building: asyncio.Task[None] | None = None
@@ -151,6 +154,7 @@ class SandboxSource:
             environment_vars={"ENABLE_WEB_INTERFACE": "false"},
             lease_seconds=self.lease_seconds,
             idempotency_key=key,
+            network_allowlist=[] if self._offline else None,
         )
 
     async def _build(self, project: Path) -> None:
@@ -193,6 +197,32 @@ class SandboxSource:
             logger.debug("How many servers there is room for is not known: %s", sentence_of(error))
             return None
         return room_for(machine, one.memory_bytes)
+
+    async def usage(self, server: RunningServer) -> tuple[int | None, int | None]:
+        """What a server's sandbox uses: bytes of memory, number of processes; None for what cannot be told. Never raises."""
+        try:
+            async with asyncio.timeout(ROOM_SECONDS):
+                used = await self.client().usage(cast("_Sandboxed", server).id)
+        except Exception as error:
+            logger.debug("What the sandbox uses is not known: %s", sentence_of(error))
+            return None, None
+        return used.memory_bytes, used.processes
+
+    async def network_reason(self) -> str | None:
+        """Why the Hub's runtime cannot keep a sandbox from the network, None when it can. Raises what a Hub raises."""
+        from prime_core.api import AsyncAPIClient
+        from prime_core.connection import connect
+
+        connection = connect()
+        async with AsyncAPIClient(connection.base_url, connection.api_key) as client:
+            runner = (await client.get("/health")).get("runner") or {}
+        if "egress" in (runner.get("enforces") or ()):
+            return None
+        return f"This Hub's runtime ({runner.get('runtime', 'unknown')}) cannot keep a sandbox from the network."
+
+    def without_network(self) -> SandboxSource:
+        """The same servers, in sandboxes that reach nothing outside."""
+        return SandboxSource(self.manifest, self.patience, self.lease_seconds, self._project, offline=True)
 
     async def aclose(self) -> None:
         client, self._client = self._client, None

@@ -17,7 +17,7 @@ import json
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Literal
 
-from verifiers.openenv.errors import ActionRejected, CapacityReached, SessionLost
+from verifiers.openenv.errors import ActionRejected, CapacityReached, NoAnswer, NoEpisode, SessionLost
 from verifiers.openenv.probe import health_problem
 from verifiers.openenv.websocket import Closed, Refused, WebSocket, WebSocketException, open_websocket
 from verifiers.openenv.wire import (
@@ -105,8 +105,8 @@ class Session(ABC):
         """Give up on the session at once: what it is still asked fails, and the reply reaches nobody."""
         self.lost = self.interrupted = True
 
-    def _late(self, seconds: float) -> SessionLost:
-        return SessionLost(f"The OpenEnv server at {self.shown} did not answer within {seconds:g} s.")
+    def _late(self, seconds: float) -> NoAnswer:
+        return NoAnswer(f"The OpenEnv server at {self.shown} did not answer within {seconds:g} s.")
 
 
 class WebSocketSession(Session):
@@ -294,7 +294,7 @@ class HTTPSession(Session):
         text = error_text(answer).strip() or response.reason_phrase
         if response.status_code == 409 and path == "/step" and "reset" in text.lower():
             # A server that was started anew (uvicorn --reload, say) has no episode, and no action will bring it back.
-            raise SessionLost(f"The OpenEnv server at {self.shown} has no episode any more: {text}")
+            raise NoEpisode(f"The OpenEnv server at {self.shown} has no episode any more: {text}")
         raise ActionRejected(text, f"HTTP_{response.status_code}")
 
 

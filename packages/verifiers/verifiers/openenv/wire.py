@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from verifiers.openenv.errors import ActionRejected, CapacityReached, SessionLost
+from verifiers.openenv.errors import ActionRejected, CapacityReached, SessionLost, UnusableReward
 
 JSON = dict[str, Any]
 _rpc_ids = count(1)
@@ -47,7 +47,8 @@ class RPCError(Exception):
 def read_result(data: Any, what: str) -> StepResult:
     """Read the answer to `what` ("reset" or "step").
 
-    Raises: SessionLost when it is no such answer: the server speaks another protocol and nothing can be scored.
+    Raises: SessionLost when it is no such answer: the server speaks another protocol and nothing can be scored;
+    UnusableReward.
     """
     if not isinstance(data, dict):
         raise SessionLost(f"OpenEnv {what} result is not a JSON object but {_kind(data)}.")
@@ -55,9 +56,9 @@ def read_result(data: Any, what: str) -> StepResult:
         raise SessionLost(f"OpenEnv {what} result is missing required `observation`.")
     reward = data.get("reward")
     if reward is not None and not isinstance(reward, bool | int | float):
-        raise SessionLost(f"OpenEnv {what} result has a `reward` that is no number but {_kind(reward)}.")
+        raise UnusableReward(f"OpenEnv {what} result has a `reward` that is no number but {_kind(reward)}.")
     if isinstance(reward, float) and not math.isfinite(reward):
-        raise SessionLost(f"OpenEnv {what} result has a `reward` of {reward}, which cannot be scored.")
+        raise UnusableReward(f"OpenEnv {what} result has a `reward` of {reward}, which cannot be scored.")
     observation = data["observation"]
     metadata = data.get("metadata")
     if not metadata and isinstance(observation, dict):
