@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 SLOTS = (0.1, 0.2, 0.5, 1.0)  # seconds between attempts while a full server lets go of sessions that were just closed
 
+LOOK = 1.0  # seconds between two looks at where a server listens that is not healthy yet
+
 
 class Blocked(Exception):
     """A check cannot be made; the sentence says why."""
@@ -45,6 +47,8 @@ class Limits:
 
     startup: float = 60.0
     request: float = 10.0
+    elsewhere: float = 5.0
+    """that a server may listen on another port, and not yet on its own"""
     health: float = 5.0
     load: float = 60.0
     steps: int = 60
@@ -67,15 +71,15 @@ class Limits:
 class Target:
     """What is checked, as far as there is something: the environment's folder, its server, the Python that it runs in.
 
-    `module` is imported when there is no folder to import from. `declared` is the contract that the project shows, and
-    where. `prepare` makes `manifest` and `source` before the first server is started (it may build an image);
+    `module` is imported when there is no folder to import from. `declared` are the contracts that the project
+    shows, and where. `prepare` makes `manifest` and `source` before the first server is started (it may build an image);
     `no_source` says why there is none. `trusted`: the environment's code is the user's own and sees all variables.
     """
 
     folder: Path | None = None
     metadata: EnvironmentMetadata | None = None
     manifest: Manifest | None = None
-    declared: tuple[str, str] | None = None
+    declared: list[tuple[str, str]] = field(default_factory=list)
     source: ServerSource | None = None
     prepare: Callable[[Case], Awaitable[None]] | None = None
     no_source: str = "It has no server."
@@ -224,7 +228,7 @@ class Case:
         port, command = (manifest.port, manifest.start_command) if manifest is not None else (0, "")
         try:
             if source.starts:
-                started.seconds = await looks.wait_healthy(running, started.client, port, command, limits.startup)
+                started.seconds = await self._healthy(started, port, command)
                 await looks.check_reachable(running, port, command)
             elif (problem := await probe.health_problem(started.client, running.url, limits.health)) is not None:
                 self.blame(
@@ -240,6 +244,27 @@ class Case:
             place = "the start command (CMD)" if blamed != "server-not-healthy" else self.where
             self.blame(blamed, f"{sentence} Logs (tail):\n{log}" if log else sentence, place, error.hint or "")
         return started
+
+    async def _healthy(self, started: Started, port: int, command: str) -> float:
+        """Wait until it is healthy: its seconds. One that listens on another port for a while is not waited for longer.
+
+        Raises: CheckFailed.
+        """
+        running, limits = started.running, self.limits
+        healthy = asyncio.ensure_future(looks.wait_healthy(running, started.client, port, command, limits.startup))
+        elsewhere = 0.0
+        try:
+            while not (await asyncio.wait({healthy}, timeout=LOOK))[0]:
+                try:
+                    await looks.check_reachable(running, port, command)
+                    elsewhere = 0.0
+                except looks.CheckFailed:
+                    elsewhere += LOOK
+                    if elsewhere >= limits.elsewhere:
+                        raise
+            return await healthy
+        finally:
+            healthy.cancel()
 
     async def _log(self, running: RunningServer) -> str:
         try:

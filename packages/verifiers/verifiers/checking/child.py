@@ -82,7 +82,7 @@ def load(task: dict[str, Any], tell: Teller) -> Any:
             keys=list(getattr(error, "keys", []) or []) if type(error).__name__ == "MissingKeyError" else None,
         )
         return None
-    tell("loaded", type=type(env).__name__)
+    tell("loaded", type=type(env).__name__, max_turns=getattr(env, "max_turns", None))
     return env
 
 

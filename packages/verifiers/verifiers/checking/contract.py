@@ -27,21 +27,20 @@ async def schema_invalid(case: Case) -> Verdict:
 
 async def contract_mismatch(case: Case) -> Verdict:
     found = contract_of((await case.schema())["action"])
-    declared = case.target.declared
-    if declared is None and case.target.manifest is not None:
-        declared = (case.target.manifest.contract, "proj/.build.json")
-    if declared is None:
+    if not case.target.declared:
         return skipped("Nothing here declares a contract.", contract=found)
-    said, where = declared
-    if said == found:
-        return passed(contract=found)
-    looks = "has tool_name and arguments" if found == "mcp" else "has no tool_name and arguments"
-    return failed(
-        "contract-mismatch",
-        f"The project declares '{said}', but the running server's action schema {looks}, which is '{found}'.",
-        where,
-        f"Correct {where}, or write 'contract: {found}' into proj/openenv.yaml; then run vf-build.",
-    )
+    for said, where in case.target.declared:
+        if said != found:
+            looks = "has tool_name and arguments" if found == "mcp" else "has no tool_name and arguments"
+            return failed(
+                "contract-mismatch",
+                f"The project declares '{said}', but the running server's action schema {looks}, which is '{found}'.",
+                where,
+                "Run vf-build, which writes what the server speaks."
+                if where.endswith(".build.json")
+                else f"Correct {where}, or write 'contract: {found}' into proj/openenv.yaml.",
+            )
+    return passed(contract=found)
 
 
 async def tools_unusable(case: Case) -> Verdict:

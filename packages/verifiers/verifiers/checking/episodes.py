@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+from verifiers.checking import loading
 from verifiers.checking.case import Blocked, Case
 from verifiers.checking.playing import REFUSED, Episode, Moment, play, replay, take
 from verifiers.checking.report import Verdict, failed, passed, skipped, warned
@@ -249,11 +250,18 @@ async def episode_endless(case: Case) -> Verdict:
     episode = await case.episode(SEED, "random", case.limits.long_steps)
     if episode.done:
         return passed(steps_to_the_end=len(episode.actions))
+    if not (case.target.folder or case.target.module):
+        return skipped(
+            f"It was not over after {len(episode.actions)} steps; whether max_turns ends it is for the environment to say."
+        )
+    told = await loading.loaded(case)
+    if (told.of("loaded")[0]["max_turns"] or 0) > 0:
+        return passed(steps_without_an_end=len(episode.actions), max_turns=told.of("loaded")[0]["max_turns"])
     return warned(
         "episode-endless",
-        f"An episode with random actions was not over after {len(episode.actions)} steps.",
+        f"An episode with random actions was not over after {len(episode.actions)} steps, and the environment sets no max_turns.",
         f"{case.where}, step",
-        "Give episodes a limit and say done when it is reached; max_turns alone ends them without the server knowing.",
+        "Let the server say done after so many steps, or give OpenEnvEnv a max_turns.",
         steps_without_an_end=len(episode.actions),
     )
 

@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -180,8 +180,9 @@ def _copied(case: Case, place: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     if case.target.has_project and (place / "proj").is_dir():
-        contract = case.contract or (case.target.declared or ("gym", ""))[0]
-        write_manifest(place / "proj", case.target.manifest or Manifest("none:latest", 8000, "none", contract))
+        # What the server speaks, whatever is declared: that they differ is told by another check.
+        manifest = case.target.manifest or Manifest("none:latest", 8000, "none")
+        write_manifest(place / "proj", replace(manifest, contract=case.contract or manifest.contract))
     return place / "src" if (place / "src" / _module(case.target.folder)).is_dir() else place
 
 

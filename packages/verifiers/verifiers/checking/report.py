@@ -76,12 +76,17 @@ def skipped(why: str, **facts: Any) -> Verdict:
 
 def failed(id: str, sentence: str, where: str, change: str, **facts: Any) -> Verdict:
     """Wrong, with one finding."""
-    return Verdict("fail", facts, (Finding(id, sentence, where, change),))
+    return Verdict("fail", facts, (Finding(id, _ended(sentence), where, change),))
 
 
 def warned(id: str, sentence: str, where: str, change: str, **facts: Any) -> Verdict:
     """Not wrong, but advice, with one finding."""
-    return Verdict("warn", facts, (Finding(id, sentence, where, change),))
+    return Verdict("warn", facts, (Finding(id, _ended(sentence), where, change),))
+
+
+def _ended(sentence: str) -> str:
+    """What others have said may end without a full stop; a log is left as it is."""
+    return sentence if sentence.endswith((".", "!", "?")) or "\n" in sentence else f"{sentence}."
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from prime_core.manifest import Manifest
 
 TAG = "check"
+MANIFEST = "proj/.build.json"
 Say = Callable[[str], None]
 
 
@@ -69,6 +70,7 @@ def of_version(folder: Path, manifest: Manifest | None, python: Path, **details:
     )
     if manifest is not None:
         target.manifest = manifest
+        target.declared.append((manifest.contract, MANIFEST))
         target.source = _sandboxes(manifest, None)
     elif target.has_project:
         target.no_source = "The published version names no image (proj/.build.json), so its server cannot be started."
@@ -91,12 +93,12 @@ def _metadata_module(folder: Path) -> str:
         return module_name(folder.absolute().name)
 
 
-def _declared(folder: Path) -> tuple[str, str] | None:
+def _declared(folder: Path) -> list[tuple[str, str]]:
     try:
         project = read_project(project_dir(folder))
-        return detect_contract(project), f"proj/{contract_place(project)}"
+        return [(detect_contract(project), f"proj/{contract_place(project)}")]
     except ProjectError:  # what is wrong with the project is told when its image is built
-        return None
+        return []
 
 
 def _sandboxes(manifest: Manifest, project: Path | None) -> Any:
@@ -119,6 +121,7 @@ async def _prepare(case: Case, folder: Path, say: Say) -> None:
         manifest = load_manifest(proj)
         if manifest.context_digest == digest:
             case.target.manifest, case.target.source = manifest, _sandboxes(manifest, proj)
+            case.target.declared.append((manifest.contract, MANIFEST))
             return
     name, connection, log = environment_id_of(proj), connect(announce=say), []
     say(f"Building the image of {proj.as_posix()}; the first time this takes a minute or two.")
@@ -128,7 +131,7 @@ async def _prepare(case: Case, folder: Path, say: Say) -> None:
         raise BuildFailed(f"The image was not built within twenty minutes. {_tail(log)}") from None
     if build.status != "COMPLETED":
         raise BuildFailed(f"The image cannot be built: {build.error or build.status.lower()} {_tail(log)}".strip())
-    contract = (case.target.declared or ("gym", ""))[0]
+    contract = case.target.declared[0][0] if case.target.declared else "gym"
     manifest = manifest_of(project, name, contract, digest, build.image, build.digest)
     case.later(lambda: delete_image(build.image, connection))
     case.target.manifest, case.target.source = manifest, _sandboxes(manifest, None)
