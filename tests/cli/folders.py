@@ -24,6 +24,12 @@ build-backend = "hatchling.build"
 include = ["{module}.py", "pyproject.toml", "README.md", "extra/.hidden.json"]
 """
 
+README = """\
+# {name}
+
+Counts to ten. Try it: prime eval run {name} -m baseline/random
+"""
+
 SERVER = """\
 from fastapi import FastAPI
 
@@ -68,7 +74,7 @@ def write_environment(base: Path, name: str = "my-env", version: str = "0.1.0") 
     files = {
         "pyproject.toml": PYPROJECT.format(name=name, version=version, module=module),
         f"{module}.py": f"VERSION = {version!r}\n\n\ndef load_environment(**kwargs):\n    return 10\n",
-        "README.md": f"# {name}\n\nCounts to ten.\n",
+        "README.md": README.format(name=name),
         "data/words.txt": "one\ntwo\n",
         "extra/.hidden.json": "{}\n",
         ".secret": "not published\n",
@@ -88,7 +94,7 @@ def write_openenv(base: Path, name: str = "my-game", version: str = "0.1.0") -> 
     proj.mkdir()
     (proj / "server.py").write_text(SERVER)
     (proj / "Dockerfile").write_text(DOCKERFILE)
-    (proj / "requirements.txt").write_text("fastapi\nuvicorn\n")
+    (proj / "requirements.txt").write_text("fastapi>=0.115,<1\nuvicorn>=0.30,<1\n")
     return folder
 
 

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from tests.cli.conftest import PRIME, Prime
-from tests.cli.folders import write_environment
+from tests.cli.folders import README, write_environment
 from tests.conftest import RunningHub
 
 
@@ -37,7 +37,7 @@ def test_looking(author: Prime, published: str) -> None:
     table = author.ok("env", "versions", published)
     assert rows[0]["sha256"][:12] in table and rows[0]["sha256"] not in table
     assert rows[0]["sha256"] in author.ok("env", "version", "ls", published, "--full-hashes")
-    assert author.ok("env", "inspect", published, "README.md") == "# my-env\n\nCounts to ten.\n"
+    assert author.ok("env", "inspect", published, "README.md") == README.format(name="my-env")
     assert "data/" in author.ok("env", "inspect", f"{published}@0.1.0")
     assert told(author, "env", "inspect", published, "data")["kind"] == "directory"
     cut = author("env", "inspect", published, "README.md", "--max-bytes", "4")

@@ -250,7 +250,7 @@ def test_a_build_that_takes_too_long(machine, game, monkeypatch, capsys):
     folder = game("slow-game")
     for name, value in machine.env.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("verifiers.cli.build.BUILD_SECONDS", 0.06)
+    monkeypatch.setattr("verifiers.openenv.building.BUILD_SECONDS", 0.06)
     assert main(["slow-game", "-p", str(machine.environments), "--no-cache"]) == 1
     captured = capsys.readouterr()
     assert (

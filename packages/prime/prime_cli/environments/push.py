@@ -1,4 +1,4 @@
-"""`prime env push`: check the folder → ask the Hub whether it may go on → image → wheel, archive, hash → resolve → wheel → source archive → visible.
+"""`prime env push`: check the folder → ask the Hub whether it may go on → look through the files → image → wheel, archive, hash → resolve → wheel → source archive → visible.
 
 Nothing is sent before the folder is in order, and a version is visible only after the last step (hub.md §3.3), so
 a push that stops anywhere publishes nothing and can be repeated.
@@ -63,10 +63,6 @@ def _push(env_dir: Path, options: PushOptions, out: Output, state: _State) -> No
     from prime_core.project import has_project
 
     checked = check_environment(env_dir)
-    if options.check:
-        from prime_cli.environments.check import warn_before_push
-
-        warn_before_push(env_dir, out)
     version = checked.version
     connection = connect(announce=out.note)
     if options.bump:
@@ -74,6 +70,10 @@ def _push(env_dir: Path, options: PushOptions, out: Output, state: _State) -> No
         version = next_version(version, options.bump, newest)
     owner = _ask(env_dir, checked.name, version, options, connection).get("owner") or {}
     with _bumped(env_dir, checked, version, out, state) as metadata:
+        if options.check:
+            from prime_cli.environments.check import warn_before_push
+
+            warn_before_push(env_dir, out)
         openenv = has_project(env_dir)
         if openenv:
             _ensure_image(env_dir, metadata.normalized_name, options.build, connection, owner, out)

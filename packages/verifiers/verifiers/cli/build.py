@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prime_core.errors import PackagingError, PrimeError, ProjectError
-from verifiers.openenv.building import BUILD_SECONDS, build_image, manifest_of
+from verifiers.openenv import building
 
 if TYPE_CHECKING:
     from prime_core.connection import Connection
@@ -116,7 +116,11 @@ def build_environment(
     image = _build(project, name, connection, no_cache, verbose)
     print("Image build completed with status=ready", flush=True)
     manifest = _check(
-        project, manifest_of(project, name, contract or "gym", digest, *image), contract, startup_timeout, verbose
+        project,
+        building.manifest_of(project, name, contract or "gym", digest, *image),
+        contract,
+        startup_timeout,
+        verbose,
     )
     path = write_manifest(proj, manifest)
     print(f"Wrote {shown}/{path.name}", flush=True)
@@ -129,11 +133,13 @@ def _build(
     """The image's reference and digest."""
     log = _BuildLog(verbose)
     try:
-        build = asyncio.run(build_image(project, name, "latest", connection, no_cache=no_cache, on_log=log.add))
+        build = asyncio.run(
+            building.build_image(project, name, "latest", connection, no_cache=no_cache, on_log=log.add)
+        )
     except TimeoutError:
         log.show()
         raise BuildFailed(
-            f"Image build did not complete within {BUILD_SECONDS / 60:g} minutes (status=timeout) and was cancelled. "
+            f"Image build did not complete within {building.BUILD_SECONDS / 60:g} minutes (status=timeout) and was cancelled. "
             "Run vf-build again to try anew."
         ) from None
     if build.status != "COMPLETED":

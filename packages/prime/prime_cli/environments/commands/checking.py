@@ -52,10 +52,11 @@ def check(
     ] = None,
     output: Annotated[Format, typer.Option("--output", "-o", help="How to print it.")] = Format.table,
 ) -> None:
-    """Check whether an environment is right: its folder, image, contract, episodes, rewards, and what it leaves behind.
+    """Check whether an environment is right.
 
-    Exit code: 0 all right (advice and skipped checks included), 1 a check failed or could not be begun, 2 a wrong command
-    line, 130 Ctrl-C.
+    Its folder, image, contract, episodes, rewards, and what it leaves behind; docs/checking.md tells of it. code: 0
+    nothing failed (advice and skipped checks included), 1 a check failed or could not be begun, 2 a wrong command line,
+    130 Ctrl-C.
     """
     from prime_cli.environments import check as checks
     from verifiers.checking.registry import UnknownCheck
