@@ -43,6 +43,7 @@ class Program:
     url: str
     log: Path
     ports: dict[int, int]
+    command: str
     started: float = field(default_factory=time.monotonic)
     socket_path: str | None = None
 
@@ -55,7 +56,10 @@ class Program:
 
     async def listening(self) -> list[Address]:
         found = listening([self.process.pid])
-        return [Address(one.host, self.ports.get(one.port, one.port), meant_everywhere=True) for one in found]
+        return [
+            Address(one.host, self.ports.get(one.port, one.port), meant_everywhere="0.0.0.0" in self.command)
+            for one in found
+        ]
 
     async def stop(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -98,7 +102,7 @@ class Programs:
                 stderr=output,
                 start_new_session=True,
             )
-        self.programs.append(Program(process, f"http://127.0.0.1:{asked}", log, ports))
+        self.programs.append(Program(process, f"http://127.0.0.1:{asked}", log, ports, self.command))
         return self.programs[-1]
 
     async def room(self, server: RunningServer) -> Room | None:

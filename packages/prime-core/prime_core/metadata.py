@@ -175,7 +175,7 @@ def check_environment(env_dir: Path) -> EnvironmentMetadata:
             "No README.md found in environment directory.",
             f"Write {env_dir / 'README.md'}: what it tests and how to run it.",
         )
-    sources = list(_sources(env_dir))
+    sources = list(source_files(env_dir))
     if not sources:
         raise PackagingError(
             "No environment Python file found.",
@@ -267,7 +267,7 @@ def _eval_defaults(content: dict[str, Any]) -> dict[str, int]:
     return defaults
 
 
-def _sources(env_dir: Path) -> Iterator[Path]:
+def source_files(env_dir: Path) -> Iterator[Path]:
     """The environment's own code: Python files at the root, and packages below it."""
     yield from sorted(path for path in env_dir.glob("*.py") if path.is_file() and not path.name.startswith("."))
     for folder in (env_dir, env_dir / "src"):

@@ -57,6 +57,13 @@ def check(options: CheckOptions, out: Output, *, as_json: bool = False) -> int:
     return report.exit_code
 
 
+def not_quick(ids: Sequence[str]) -> list[str]:
+    """Those of the ids that the quick part does not make. Raises UnknownCheck."""
+    from verifiers.checking import find
+
+    return [name for name in ids if not find(name).quick]
+
+
 def explain(id: str, out: Output) -> None:
     """Print the page of a check. Raises UnknownCheck."""
     from verifiers.checking import find

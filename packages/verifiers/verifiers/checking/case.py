@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -117,19 +117,32 @@ class Case:
         self._server: Started | None = None
         self._unplayable: str | None = None
         self._startless: str | None = None
+        self._attacked = False
         self._cleanups: list[Callable[[], Awaitable[None]]] = []
 
     # Blame
 
     def blame(self, id: str, sentence: str, where: str, change: str, **facts: Any) -> NoReturn:
         """Evidence shows what is wrong: check `id` has failed, and whoever asked cannot be made. Raises: Blocked."""
+        if self._attacked:
+            raise Blocked(_first_sentence(sentence))
         self._found(Result(id, failed(id, sentence, where, change, **facts)))
         raise Blocked(f"It cannot be told, because of {id}: {_first_sentence(sentence)}")
 
     def unplayable(self, id: str, sentence: str, where: str, change: str) -> NoReturn:
         """Like `blame`, for what spoils every episode: none is tried again. Raises: Blocked."""
-        self._unplayable = f"It cannot be told, because of {id}: {_first_sentence(sentence)}"
+        if not self._attacked:
+            self._unplayable = f"It cannot be told, because of {id}: {_first_sentence(sentence)}"
         self.blame(id, sentence, where, change)
+
+    @contextmanager
+    def attacked(self) -> Generator[None]:
+        """While the server is treated badly, what goes wrong is nobody's fault but that: nothing is blamed on an id."""
+        self._attacked = True
+        try:
+            yield
+        finally:
+            self._attacked = False
 
     async def once(self, name: str, gather: Callable[[], Awaitable[Any]]) -> Any:
         """The evidence of that name, gathered by the first who asks. Raises what gathering it did."""

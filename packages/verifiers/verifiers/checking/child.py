@@ -11,6 +11,7 @@ import asyncio
 import importlib
 import inspect
 import json
+import logging
 import sys
 import traceback
 from pathlib import Path
@@ -26,6 +27,19 @@ class Teller:
     def __call__(self, event: str, **details: Any) -> None:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"event": event, **details}, default=str) + "\n")
+
+
+class Complaints(logging.Handler):
+    """Tells of reward functions that raise: the rubric logs that, and scores 0."""
+
+    def __init__(self, tell: Teller) -> None:
+        super().__init__(logging.ERROR)
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass an error of the rubric on."""
+        if "reward function" in str(record.msg):
+            self._tell("rubric", error=record.getMessage())
 
 
 def main() -> int:
@@ -46,6 +60,7 @@ def main() -> int:
         return 1
     rows = describe(env, tell)
     if task["play"] and rows:
+        logging.getLogger("verifiers").addHandler(Complaints(tell))
         asyncio.run(play(env, rows, task, tell))
     return 0
 

@@ -11,7 +11,7 @@ from verifiers.checking.case import Blocked, Case
 from verifiers.checking.playing import REFUSED, Moment, take
 from verifiers.checking.report import Verdict, failed, passed, skipped, warned
 from verifiers.openenv.schema import contract_of, schema_problem
-from verifiers.utils.json_schema import sample
+from verifiers.utils.json_schema import first, sample
 from verifiers.utils.json_schema_check import accepts
 
 SEEDS = (1, 2, 3, 4)
@@ -21,7 +21,16 @@ LIFTED = frozenset({"done", "reward", "metadata"})
 
 
 async def schema_invalid(case: Case) -> Verdict:
-    await case.schema()
+    schema = (await case.schema())["action"]
+    try:
+        first(schema)
+    except ValueError as error:
+        return failed(
+            "schema-invalid",
+            f"No action can be made from the schema: {error}",
+            f"{case.where}, GET /schema",
+            "Correct the action's schema so that something satisfies it.",
+        )
     return passed()
 
 

@@ -18,6 +18,7 @@ from verifiers.openenv.wire import JSON
 
 SEED = 1
 CUTS = 5
+MOST = 40
 DEPTH = 2000
 TRIES = 20
 ODD = "\U0001f600 \u202e \u0000 ñ \\ud800 '\";--"
@@ -33,6 +34,7 @@ def malformed(action: JSON) -> Iterator[tuple[str, str]]:
     yield "text that is not JSON", '{"action": '
     for shown, value in (("a list", [1, 2]), ("a string", "up"), ("null", None), ("an empty object", {})):
         yield shown, json.dumps(value)
+    yield "an action nested thousands of levels deep", '{"action": ' + "[" * DEPTH + "]" * DEPTH + "}"
     yield "an action with an unknown field", json.dumps({**action, "no_such_field": 1})
     for name in action:
         yield f"an action without {name}", json.dumps({key: value for key, value in action.items() if key != name})
@@ -44,26 +46,36 @@ def malformed(action: JSON) -> Iterator[tuple[str, str]]:
         ):
             yield f"an action with {shown} as {name}", json.dumps({**action, name: value})
         yield f"an action with odd characters as {name}", json.dumps({**action, name: ODD})
-    yield "an action nested thousands of levels deep", '{"action": ' + "[" * DEPTH + "]" * DEPTH + "}"
+
+
+async def _action(case: Case) -> JSON:
+    """A valid action; what is wrong without any hostility is told by other ids. Raises: Blocked."""
+    moves = await case.moves()
+    async with case.session(SEED):
+        return moves.choose("random", Random(SEED), ("up", "down"))
+
+
+async def _outlived(case: Case, text: str) -> tuple[str | None, str]:
+    """Send a step whose action is this text: what became of the server (None: it lives and answers), and how it answered."""
+    with case.attacked():
+        try:
+            answer = await _send(case, text)
+            if answer == "no answer":
+                await case.give_up()
+                return f"there was no answer for {case.limits.request:g} s.", answer
+            return await case.lost(), answer
+        except Blocked as blocked:  # what was sent before has ended it late
+            return str(blocked), ""
 
 
 async def malformed_action(case: Case) -> Verdict:
-    moves = await case.moves()
-    action = moves.choose("random", Random(SEED), ("up", "down"))
-    sent, errors = 0, []
-    for shown, text in list(malformed(action))[:40]:
-        answer = await _send(case, text)
+    action = await _action(case)
+    errors = []
+    sent = 0
+    for shown, text in list(malformed(action))[:MOST]:
+        gone, answer = await _outlived(case, text)
         sent += 1
-        if answer == "no answer":
-            await case.give_up()
-            return failed(
-                "malformed-action",
-                f"The server does not answer {shown}: there was nothing for {case.limits.request:g} s.",
-                f"{case.where}, step",
-                CHANGE,
-                malformed_actions_sent=sent,
-            )
-        if (gone := await case.lost()) is not None:
+        if gone is not None:
             return failed(
                 "malformed-action",
                 f"After {shown}, {gone}",
@@ -85,22 +97,16 @@ async def malformed_action(case: Case) -> Verdict:
 
 
 async def oversize_action(case: Case) -> Verdict:
-    moves = await case.moves()
-    action, size = moves.choose("random", Random(SEED), ("up", "down")), case.limits.oversize
+    action, size = await _action(case), case.limits.oversize
     place: Any = action.get("arguments") if isinstance(action.get("arguments"), dict) else action
     name = next((key for key, value in place.items() if isinstance(value, str)), None)
     place[name or "no_such_field"] = "x" * size
-    answer = await _send(case, json.dumps(action))
-    shown = f"an action of {size / 2**20:g} MiB"
-    gone = await case.lost()
-    if answer == "no answer" and gone is None:
-        await case.give_up()
-        gone = f"there was no answer for {case.limits.request:g} s."
+    gone, _ = await _outlived(case, json.dumps(action))
     if gone is None:
         return passed(oversize_bytes=size)
     return failed(
         "oversize-action",
-        f"After {shown}, {gone}",
+        f"After an action of {size / 2**20:g} MiB, {gone}",
         f"{case.where}, step",
         "Give text a longest length (Field(max_length=…)), and bound what is made of it.",
         oversize_bytes=size,
@@ -157,32 +163,33 @@ async def _post(case: Case, text: str) -> str:
 
 
 async def session_cut(case: Case) -> Verdict:
-    moves = await case.moves()
-    action = moves.choose("random", Random(SEED), ("up", "down"))
-    for _ in range(CUTS):
-        async with case.session(SEED) as (session, _first):
-            await _cut(session, action)
-    gone = await case.lost()
-    if gone is None:
+    action = await _action(case)
+    with case.attacked():
         try:
-            async with case.session(SEED):
-                return passed(sessions_cut=CUTS)
-        except Blocked as error:
-            gone = f"no new session can be begun. {error}"
+            for number in range(CUTS):
+                async with case.session(SEED) as (session, _):
+                    await _cut(session, action, number * 0.002)
+            gone = await case.lost()
+            if gone is None:
+                async with case.session(SEED):
+                    return passed(sessions_cut=CUTS)
+        except Blocked as blocked:
+            gone = str(blocked)
+    await case.lost()
     return failed(
         "session-cut",
-        f"After {CUTS} sessions that were cut off in the middle of a step, {gone}",
+        f"After sessions that were cut off in the middle of a step, {gone}",
         case.where,
         "Let go of a session's environment when its connection ends, whatever it is doing (try … finally).",
         sessions_cut=CUTS,
     )
 
 
-async def _cut(session: Session, action: JSON) -> None:
-    """Begin a step and hang up before the answer is there."""
+async def _cut(session: Session, action: JSON, pause: float) -> None:
+    """Begin a step and hang up so many seconds later, whether or not the answer is there."""
     step = asyncio.ensure_future(session.step(action))
     await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await asyncio.sleep(pause)
     step.cancel()
     with contextlib.suppress(asyncio.CancelledError, ActionRejected, SessionLost):
         await step

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -151,12 +152,17 @@ async def _run(case: Case, place: Path, events: Path) -> tuple[str, str]:
         code = await asyncio.wait_for(process.wait(), case.limits.load)
         ended = f"exit code {code}"
     except TimeoutError:
-        ended = f"nothing more happened for {case.limits.load:g} s"
+        ended = f"it was ended after {case.limits.load:g} s"
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)  # with all that it started
         await process.wait()
     return ended, output.read_text(encoding="utf-8", errors="replace").strip()[-TAIL:]
+
+
+def unusable(told: Told) -> list[str]:
+    """What the rubric has said of reward functions that gave NaN or an infinity."""
+    return [item["error"] for item in told.of("rubric") if re.search(r"returned -?(nan|inf)\b", item["error"])]
 
 
 def _module(folder: Path) -> str:

@@ -17,6 +17,7 @@ from verifiers.checking.report import Verdict, failed, passed, skipped, warned
 PYPROJECT = "pyproject.toml"
 SEMANTIC = re.compile(r"\d+\.\d+\.\d+(?:[-.+]?[A-Za-z0-9.+-]+)?")
 RUNS = re.compile(r"\b(prime eval run|vf-eval|load_environment\()")
+FEW_WORDS = 10
 NO_FOLDER = "No folder of an environment was named."
 
 
@@ -46,7 +47,15 @@ def _readme(case: Case) -> tuple[str, str]:
             "README.md",
             "Write it: what is played or asked, how it is rewarded, its arguments, and a command that runs it.",
         )
-    return path.name, path.read_text(encoding="utf-8", errors="replace")
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if len(text.split()) < FEW_WORDS:
+        case.blame(
+            "readme-missing",
+            f"{path.name} is all but empty.",
+            path.name,
+            "Write what is played or asked, how it is rewarded, its arguments, and a command that runs it.",
+        )
+    return path.name, text
 
 
 async def metadata_invalid(case: Case) -> Verdict:
@@ -113,9 +122,9 @@ def openenv_yaml(folder: Path) -> dict[str, Any]:
 
 def _trees(folder: Path) -> Iterator[tuple[str, ast.Module]]:
     """The environment's own modules, those that can be parsed, by their path in the folder."""
-    from prime_core.metadata import _sources
+    from prime_core.metadata import source_files
 
-    for path in _sources(folder):
+    for path in source_files(folder):
         try:
             yield path.relative_to(folder).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
         except (OSError, SyntaxError, ValueError):
@@ -135,15 +144,8 @@ async def tags_missing(case: Case) -> Verdict:
 
 
 async def readme_missing(case: Case) -> Verdict:
-    _, text = _readme(case)
-    if len(text.split()) >= 10:
-        return passed()
-    return failed(
-        "readme-missing",
-        "The README.md is all but empty.",
-        "README.md",
-        "Write what is played or asked, how it is rewarded, its arguments, and a command that runs it.",
-    )
+    _readme(case)
+    return passed()
 
 
 async def example_missing(case: Case) -> Verdict:
@@ -270,7 +272,9 @@ def _toml(path: Path) -> dict[str, Any]:
 
 
 def settings(folder: Path | None) -> dict[str, Any]:
-    """`[tool.verifiers.check]` of the environment's pyproject.toml: `network` (bool), `reward_range` ([low, high])."""
+    """`[tool.verifiers.check]` of the environment's pyproject.toml: `network` (bool), `reward_range` ([low, high]),
+    `startup_seconds` and `step_seconds` (numbers).
+    """
     if folder is None:
         return {}
     try:

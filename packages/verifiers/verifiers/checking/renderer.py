@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -65,13 +64,14 @@ async def rollout_fails(case: Case) -> Verdict:
             if played
             else f"No rollout came to its end ({told.ended})."
         )
-    unusable = [item for item in scored if not math.isfinite(item["reward"])]
-    if unusable and case.target.has_project:
+    elsewhere = () if case.target.has_project else loading.unusable(told)  # told by reward-not-finite
+    complaints = [item["error"] for item in told.of("rubric") if item["error"] not in elsewhere]
+    if complaints:
         return failed(
             "rollout-fails",
-            f"The rubric gives {unusable[0]['reward']}, which cannot be averaged or learnt from.",
+            f"The rubric scores 0 where a reward function fails. {complaints[0]}",
             "the rubric",
-            "Give a finite number from every reward function.",
+            "Let every reward function bear any reply, and give a finite number.",
         )
     return passed(rollouts=len(scored))
 

@@ -105,8 +105,10 @@ class Report:
     complete: bool = True
 
     def add(self, result: Result) -> None:
-        """Take a result up; the first one of an id stays."""
-        self.results.setdefault(result.id, result)
+        """Take a result up. The first one of an id stays, but for a failure that was met later."""
+        known = self.results.get(result.id)
+        if known is None or (known.verdict.outcome != "fail" and result.verdict.outcome == "fail"):
+            self.results[result.id] = result
 
     @property
     def ordered(self) -> list[Result]:

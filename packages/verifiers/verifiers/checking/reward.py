@@ -35,12 +35,11 @@ def _where(case: Case) -> str:
 async def reward_not_finite(case: Case) -> Verdict:
     """A server's reward that is no number is blamed on this id wherever it is met."""
     rewards = [reward for episodes in (await _rewards(case)).values() for episode in episodes for reward in episode]
-    wrong = [reward for reward in rewards if not math.isfinite(reward)]
-    if wrong:
+    if case.target.source is None and (wrong := loading.unusable(await loading.rollouts(case))):
         return failed(
             "reward-not-finite",
-            f"A reward is {wrong[0]}, which cannot be averaged or learnt from.",
-            _where(case),
+            f"A reward cannot be averaged or learnt from. {wrong[0]}",
+            RUBRIC,
             "Give a finite number; look for divisions by zero and logarithms of 0.",
         )
     return passed() if rewards else skipped("No step gave a reward.")

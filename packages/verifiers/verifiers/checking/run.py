@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 
 from prime_core.errors import APIError
 from verifiers.checking import contract, episodes, hostile, image, loading, package, renderer, resources, reward
@@ -17,6 +18,7 @@ FUNCTIONS: dict[str, Callable[[Case], Awaitable[Verdict]]] = {
     for module in (package, loading, image, contract, episodes, hostile, reward, renderer, resources)
     for name, function in module.CHECKS.items()
 }
+LONGEST = 600.0
 Progress = Callable[[Check, Result | None], None]
 """Told of each check when it begins (None) and when its result is there."""
 
@@ -46,11 +48,10 @@ async def run(
     told = progress or (lambda check, result: None)
 
     def found(result: Result) -> None:
-        if result.id not in report.results:
-            report.add(result)
-            told(CHECKS[result.id], result)
+        report.add(result)
+        told(CHECKS[result.id], result)
 
-    case = Case(target, limits, found)
+    case = Case(target, _limits(target, limits or Limits()), found)
     began = time.monotonic()
     try:
         for check in checks:
@@ -66,6 +67,17 @@ async def run(
         report.seconds = time.monotonic() - began
     report.environment.update(case.described())
     return report
+
+
+def _limits(target: Target, limits: Limits) -> Limits:
+    """The limits, with the longer times that the environment declares; ten minutes at most."""
+    declared = package.settings(target.folder)
+    times = {
+        name: min(float(value), LONGEST)
+        for name, key in (("startup", "startup_seconds"), ("request", "step_seconds"))
+        if isinstance(value := declared.get(key), int | float) and value > getattr(limits, name)
+    }
+    return replace(limits, load=limits.load * max(1.0, times.get("request", 0.0) / limits.request), **times)
 
 
 async def _made(case: Case, check: Check) -> Result:

@@ -66,6 +66,8 @@ def check(
         if explain is not None:
             checks.explain(explain, out)
             return
+        if quick and (others := checks.not_quick(ids)):
+            raise typer.BadParameter(f"{', '.join(others)} is not of the quick part; leave --quick out")
         options = checks.CheckOptions(env, path, server, quick, ids, python)
         code = checks.check(options, out, as_json=output is Format.json)
     except UnknownCheck as error:

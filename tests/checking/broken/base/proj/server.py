@@ -51,7 +51,10 @@ class Session:
                 )
             if not self.playing:
                 return error("EXECUTION_ERROR", "The episode is over: reset first.")
-            observation, reward, done = self.game.step(action)
+            try:
+                observation, reward, done = self.game.step(action)
+            except Exception as problem:
+                return error("EXECUTION_ERROR", f"{type(problem).__name__}: {problem}")
             self.playing = not done
             return observed(observation, reward, done)
         if message["type"] == "close":
