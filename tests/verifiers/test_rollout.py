@@ -276,3 +276,17 @@ def test_single_turn_and_missing_datasets():
     )
     assert [message["content"] for message in env.get_eval_dataset()[0]["prompt"]] == ["s", "f", "q"]
     assert env.max_turns == 1
+
+
+async def test_an_episode_that_waits_for_nothing_and_never_ends_is_ended_by_its_time_limit():
+    class Endless(vf.MultiTurnEnv):
+        async def env_response(self, messages, state, **kwargs):
+            return "again"
+
+    class Instant(Script):
+        async def get_response(self, *args, **kwargs):
+            return vf.Response(message=vf.AssistantMessage("x"))
+
+    env = Endless(dataset=[{"question": "?"}], timeout_seconds=0.3)
+    state = await env.rollout(env.get_dataset()[0], Instant(), "m")
+    assert state["stop_condition"] == "timeout_reached" and len(state["trajectory"]) > 10

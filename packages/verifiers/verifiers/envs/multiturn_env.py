@@ -17,6 +17,9 @@ from verifiers.utils.async_utils import ends_only_its_rollout, maybe_await, mayb
 from verifiers.utils.message_utils import normalize_messages
 from verifiers.utils.token_utils import step_tokens
 
+LONGEST_HOLD_SECONDS = 0.01
+"""So long at most a rollout keeps the event loop to itself."""
+
 
 def num_turns(state: State) -> int:
     """How many times the model was asked."""
@@ -187,7 +190,13 @@ class MultiTurnEnv(Environment):
 
     async def _take_turns(self, state: State) -> None:
         own = type(self).get_prompt_messages is MultiTurnEnv.get_prompt_messages
+        loop = asyncio.get_running_loop()
+        turn_of_others = loop.time() + LONGEST_HOLD_SECONDS
         while not await self._stopped(state):
+            # Where neither model nor environment waits for anything, nobody else would ever run: no time limit, no Ctrl-C.
+            if loop.time() > turn_of_others:
+                await asyncio.sleep(0)
+                turn_of_others = loop.time() + LONGEST_HOLD_SECONDS
             try:
                 given = await self.get_prompt_messages(state)
                 messages: Messages = given if own else normalize_messages(given)  # ty: ignore[invalid-assignment]
