@@ -8,6 +8,7 @@ import pytest
 
 import verifiers as vf
 from tests.conftest import ROOT
+from tests.support.libraries import folder_of
 from tests.support.pages import blocks
 from verifiers.evaluation.policies import Offline
 from verifiers.types import AssistantMessage, ToolCall
@@ -37,8 +38,8 @@ def played(number: int, lines: list[Any]) -> dict[str, Any]:
     return env.evaluate_sync(Script(lines), "script", num_examples=1)["outputs"][0]
 
 
-def test_there_are_three() -> None:
-    assert len(PROGRAMS) == 3
+def test_there_are_five() -> None:
+    assert len(PROGRAMS) == 5
 
 
 def test_one_answer() -> None:
@@ -64,3 +65,36 @@ def test_tools() -> None:
         "'Rome'",
     ]
     assert output["tool_defs"][0]["parameters"]["properties"]["city"]["description"] == "its name, in English"
+
+
+def test_a_judge() -> None:
+    judged: list[str] = []
+
+    class Judge(Offline):
+        def move(self, prompt: Any, tools: Any, state: Any) -> AssistantMessage:
+            judged.append(prompt[-1]["content"])
+            return AssistantMessage("Yes.")
+
+    names: dict[str, Any] = {}
+    exec(compile(PROGRAMS[3], "block 3", "exec"), names)
+    env = names["load_environment"](judge_client=Judge(None))
+    output = env.evaluate_sync(Script(["Five to nine, sir."]), "script")["outputs"][0]
+    assert (output["reward"], output["polite"]) == (1.0, 1.0)
+    assert judged == ["Asked: What time is it?\nAnswered: Five to nine, sir.\nIs that polite? yes or no"]
+
+
+@pytest.mark.index
+@pytest.mark.slow
+def test_a_group_with_maths(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(folder_of("math-verify[antlr4-13-2]>=0.8,<1")))
+    names: dict[str, Any] = {}
+    exec(compile(PROGRAMS[4], "block 4", "exec"), names)
+
+    class Pupil(Offline):
+        def move(self, prompt: Any, tools: Any, state: Any) -> AssistantMessage:
+            asked = prompt[-1]["content"]
+            return AssistantMessage("hello" if "hello" in asked else "It is \\boxed{0.5}.")
+
+    outputs = names["load_environment"]().generate_sync(names["load_environment"]().get_dataset(), Pupil(None), "pupil")
+    told = [(output["info"]["env_id"], output["reward"]) for output in outputs["outputs"]]
+    assert told == [("maths", 0.0), ("maths", 1.0), ("maths", 0.0), ("words", 1.0)]

@@ -171,7 +171,7 @@ async def test_a_rubric_that_does_not_let_go_says_so(caplog):
 
     env = vf.SingleTurnEnv(dataset=ROWS[:1], rubric=Broken())
     output = (await env.evaluate(EchoPolicy(), "m"))["outputs"][0]
-    assert output["error"] is None and "Cleanup cleanup failed: OSError: stuck" in caplog.text
+    assert output["error"] is None and "Cleanup release failed: OSError: stuck" in caplog.text
 
 
 async def test_a_cancelled_teardown_leaves_out_nothing():

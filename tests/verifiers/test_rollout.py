@@ -6,7 +6,7 @@ import threading
 import pytest
 
 import verifiers as vf
-from verifiers.evaluation.policies import Policy
+from verifiers.evaluation.policies import POLICIES, Policy
 
 
 class Script(Policy):
@@ -290,3 +290,26 @@ async def test_an_episode_that_waits_for_nothing_and_never_ends_is_ended_by_its_
     env = Endless(dataset=[{"question": "?"}], timeout_seconds=0.3)
     state = await env.rollout(env.get_dataset()[0], Instant(), "m")
     assert state["stop_condition"] == "timeout_reached" and len(state["trajectory"]) > 10
+
+
+async def test_a_baseline_does_not_play_without_end():
+    class Endless(vf.MultiTurnEnv):
+        async def env_response(self, messages, state, **kwargs):
+            return "again"
+
+    env = Endless(dataset=[{"question": "?"}])
+    state = await env.rollout(env.get_dataset()[0], POLICIES["baseline/echo"](), "m")
+    assert len(state["trajectory"]) == 2_000
+    assert isinstance(state["error"], vf.ModelError) and "give the environment max_turns" in str(state["error"])
+
+
+async def test_a_row_with_nothing_to_ask_is_said_and_not_scored():
+    env = vf.SingleTurnEnv(dataset=[{"text": "q", "answer": "a"}], rubric=vf.Rubric(funcs=[lambda completion: 1.0]))
+    output = (await env.evaluate(POLICIES["baseline/echo"](), "m"))["outputs"][0]
+    assert output["reward"] is None
+    assert "the row has neither prompt nor question (its columns: text, answer" in output["error"]["message"]
+
+
+def test_a_row_without_the_question_that_others_have_is_named():
+    with pytest.raises(ValueError, match="Row 1 of the dataset has no question"):
+        vf.SingleTurnEnv(dataset=[{"question": "q"}, {"text": "t"}])

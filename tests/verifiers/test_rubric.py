@@ -189,9 +189,11 @@ async def test_each_cleanup_and_teardown_runs_whatever_the_others_do():
     assert happened == ["handler", "cleanup", "last cleanup", "teardown", "last teardown"]
 
 
-async def test_a_reward_function_that_exits_counts_nothing_and_ends_no_run():
-    def leaves(completion):
-        raise SystemExit(3)
+async def test_a_reward_function_that_exits_leaves_its_rollout_unscored_and_ends_no_run():
+    def leaves(completion, state):
+        if state["rollout_index"] == 1:
+            raise SystemExit(3)
+        return 0.5
 
     env = vf.SingleTurnEnv(
         dataset=[{"question": "1"}, {"question": "2"}], rubric=vf.Rubric(funcs=[leaves, lambda completions: [1.0, 1.0]])
@@ -200,4 +202,19 @@ async def test_a_reward_function_that_exits_counts_nothing_and_ends_no_run():
     from verifiers.evaluation.policies import POLICIES
 
     outputs = (await env.generate(rows, POLICIES["baseline/echo"](), "echo"))["outputs"]
-    assert [output["reward"] for output in outputs] == [1.0] * 4
+    assert [output["reward"] for output in outputs] == [1.5, None] * 2
+    assert outputs[1]["error"]["message"] == "SystemExit: the environment's code called exit(3)."
+
+
+async def test_why_a_function_counted_nothing_is_in_the_row_and_in_the_summary():
+    def misspelt(completion, anser):
+        return 1.0
+
+    env = vf.SingleTurnEnv(dataset=[{"question": "1"}, {"question": "2"}], rubric=vf.Rubric(funcs=[misspelt]))
+    from verifiers.evaluation.policies import POLICIES
+    from verifiers.evaluation.report import render
+
+    results = await env.evaluate(POLICIES["baseline/echo"](), "echo")
+    assert "anser" in results["outputs"][0]["reward_errors"]["misspelt"]
+    text = render(results["outputs"], results["metadata"], None, 2, "here")
+    assert "rewards failed" in text and "misspelt counted 0 in 2: TypeError" in text

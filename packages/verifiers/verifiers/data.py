@@ -158,10 +158,18 @@ def format_dataset(
             if opening and not (prompt and prompt[0]["role"] == "system"):
                 prompt = opening + prompt
             return {"prompt": prompt}
-        asked = [{"role": "user", "content": row["question"]}] if "question" in columns else []
+        asked = [_question(row)] if "question" in columns else []
         return {"prompt": opening + shots + asked}
 
     return dataset.map(with_prompt, **dict(map_kwargs or {}))
+
+
+def _question(row: Mapping[str, Any]) -> Row:
+    if row.get("question") is None:
+        raise ValueError(
+            f"Row {row.get('example_id', '?')} of the dataset has no question, as others have; its columns: {', '.join(row)}."
+        )
+    return {"role": "user", "content": row["question"]}
 
 
 def decode_info(info: Any) -> dict[str, Any]:

@@ -65,12 +65,26 @@ class EnvGroup(Environment):
     # Rows
 
     def _train_rows(self) -> Any:
-        return self._joined({name: env.get_dataset() for name, env in self.env_map.items() if env._train is not None})
+        there = {name: env for name, env in self.env_map.items() if env._train is not None}
+        self._tell_without("training", there)
+        return self._joined({name: env.get_dataset() for name, env in there.items()})
 
     def _eval_rows(self) -> Any:
-        return self._joined(
-            {name: env.get_eval_dataset() for name, env in self.env_map.items() if env._eval is not None}
-        )
+        there = {name: env for name, env in self.env_map.items() if env._eval is not None}
+        self._tell_without("evaluation", there)
+        return self._joined({name: env.get_eval_dataset() for name, env in there.items()})
+
+    def _tell_without(self, kind: str, there: Mapping[str, Environment]) -> None:
+        left_out = [name for name in self.env_names if name not in there]
+        if left_out:
+            parameter = "dataset" if kind == "training" else "eval_dataset"
+            self.logger.warning(
+                "No %s rows in the group of %s: give them a%s %s, or none of the others one.",
+                kind,
+                ", ".join(left_out),
+                "n" if kind == "evaluation" else "",
+                parameter,
+            )
 
     def _joined(self, tables: Mapping[str, Any]) -> Any:
         routed = [table.map(_routing(name, self.env_map[name])) for name, table in tables.items()]

@@ -202,6 +202,12 @@ class MultiTurnEnv(Environment):
                 messages: Messages = given if own else normalize_messages(given)  # ty: ignore[invalid-assignment]
                 if state["final_env_response"] is not None:
                     continue
+                if not messages:
+                    columns = ", ".join(key for key in state["input"] if key != "prompt")
+                    raise ValueError(
+                        f"There is nothing to ask the model: the row has neither prompt nor question (its columns: {columns}), "
+                        "and setup_state has put no messages into state['prompt']."
+                    )
                 response = await self.get_model_response(state, messages)
                 await self.add_model_response(state, messages, response)
             except BaseException as error:

@@ -2,7 +2,7 @@
 
 Fields: example_id, rollout_index (ours), prompt, completion, answer, info, reward (None when unscored), error {error,
 error_chain_repr, error_chain_str, message}, timing (seconds), is_completed, is_truncated, stop_condition, metrics
-(also flat), tool_defs, token_usage (see `verifiers.utils.usage`), and the state columns asked for.
+(also flat), reward_errors (why a reward function counted 0.0, by its name; where there are any), tool_defs, token_usage (see `verifiers.utils.usage`), and the state columns asked for.
 """
 
 from __future__ import annotations
@@ -59,6 +59,8 @@ def state_to_output(state: State, state_columns: Iterable[str] = ()) -> RolloutO
         "tool_defs": list(state.get("tool_defs") or []),
         "token_usage": dict(state.get("usage") or {}),
     }
+    if failures := state.get("reward_errors"):
+        output["reward_errors"] = dict(failures)
     for name, value in metrics.items():
         output.setdefault(name, value)
     for column in state_columns:

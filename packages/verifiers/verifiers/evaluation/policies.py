@@ -16,6 +16,7 @@ from random import Random
 from typing import Any
 
 from verifiers.clients.client import Client
+from verifiers.errors import ModelError
 from verifiers.types import AssistantMessage, Messages, Response, State, Tool, ToolCall, Usage
 from verifiers.utils.json_schema import echo, first, sample
 from verifiers.utils.message_utils import content_text, last_text
@@ -23,6 +24,8 @@ from verifiers.utils.message_utils import content_text, last_text
 PREFIX = "baseline/"
 _GIVES_UP = 0.25
 """How likely a random tool user stops after a tool has answered; episodes that never say done end all the same."""
+MOST_TURNS = 2_000
+"""An episode that a baseline does not end by then would go on until the memory is full, since its turns cost nothing."""
 FIRST_CALLS = 10
 """How often `baseline/first` calls its tool in an episode that does not end by itself."""
 
@@ -48,6 +51,11 @@ class Offline(Client):
         state: State | None = None,
         **_: Any,
     ) -> AssistantMessage:
+        if state is not None and len(state.get("trajectory") or ()) >= MOST_TURNS:
+            raise ModelError(
+                f"The baseline has taken {MOST_TURNS:,} turns and the episode has not ended: give the environment max_turns or "
+                "a stop condition."
+            )
         return self.move(prompt, tools or [], state if state is not None else State())
 
     @abstractmethod

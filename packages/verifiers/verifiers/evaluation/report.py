@@ -71,6 +71,7 @@ def render(
             [True] + [False] * len(outputs), errors_by_type(outputs).items(), strict=False
         )
     ]
+    rows += _failed_functions(outputs)
     if refused := _nothing_accepted(outputs):
         rows.append(("note", refused))
     if results is not None:
@@ -99,6 +100,13 @@ def _nothing_accepted(outputs: Sequence[RolloutOutput]) -> str | None:
         f"In {len(in_vain)} of {len(played)} scored rollouts no action was accepted: the model's fault, or the server's; "
         f"the conversations and the server's log say which.{said}"
     )
+
+
+def _failed_functions(outputs: Sequence[RolloutOutput]) -> list[tuple[str, str]]:
+    failed = [item for output in outputs for item in (output.get("reward_errors") or {}).items()]
+    counts, sentences = Counter(name for name, _ in failed), dict(failed)
+    lines = [f"{name} counted 0 in {count}: {one_line(sentences[name])}" for name, count in counts.most_common()]
+    return [("" if number else "rewards failed", line) for number, line in enumerate(lines)]
 
 
 def _how_it_ended(outputs: Sequence[RolloutOutput]) -> list[tuple[str, str]]:

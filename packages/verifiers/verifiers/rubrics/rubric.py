@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from verifiers.decorators import marked
-from verifiers.errors import Error, is_unscored
+from verifiers.errors import Error, is_unscored, typed
 from verifiers.parsers.parser import Parser
 from verifiers.types import State
 from verifiers.utils.async_utils import (
@@ -98,7 +98,10 @@ class Rubric:
         except BaseException as error:
             if not ends_only_its_rollout(error) or (isinstance(error, Error) and is_unscored(error)):
                 raise
+            if not isinstance(error, Exception):  # it has left, or waited for what was cancelled: no score at all
+                raise typed(error) from error
             self.logger.error("Error calling reward function %s: %s", function_name(func), error)
+            note_failure(state, func, error)
             return 0.0
 
     async def _call_group(self, func: Callable[..., Any], states: list[State]) -> list[float]:
@@ -122,7 +125,11 @@ class Rubric:
         except BaseException as error:
             if not ends_only_its_rollout(error) or (isinstance(error, Error) and is_unscored(error)):
                 raise
+            if not isinstance(error, Exception):  # it has left, or waited for what was cancelled: no score at all
+                raise typed(error) from error
             self.logger.error("Error calling group reward function %s: %s", function_name(func), error)
+            for state in states:
+                note_failure(state, func, error)
             return [0.0] * len(states)
 
     async def score_rollout(self, state: State) -> None:
@@ -178,6 +185,11 @@ class Rubric:
     async def teardown(self) -> None:
         """At the end of a run: `@vf.teardown` methods."""
         await call_all(marked(self, "teardown"), lambda one: maybe_await(one()), "Teardown", self.logger)
+
+
+def note_failure(state: State, func: Callable[..., Any], error: BaseException) -> None:
+    """Remember in `state["reward_errors"]`, by name, why a function counted 0.0."""
+    state.setdefault("reward_errors", {})[function_name(func)] = f"{type(error).__name__}: {error}"
 
 
 def set_advantages(states: Sequence[State]) -> None:
