@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,6 @@ from verifiers.utils.urls import shown_url
 if TYPE_CHECKING:
     from prime_core.manifest import Manifest
 
-TAG = "check"
 MANIFEST = "proj/.build.json"
 Say = Callable[[str], None]
 
@@ -124,9 +124,10 @@ async def _prepare(case: Case, folder: Path, say: Say) -> None:
             case.target.declared.append((manifest.contract, MANIFEST))
             return
     name, connection, log = environment_id_of(proj), connect(announce=say), []
+    tag = f"check-{uuid.uuid4().hex[:8]}"  # another run at the same time deletes its own
     say(f"Building the image of {proj.as_posix()}; the first time this takes a minute or two.")
     try:
-        build = await build_image(project, name, TAG, connection, on_log=log.append)
+        build = await build_image(project, name, tag, connection, on_log=log.append)
     except TimeoutError:
         raise BuildFailed(f"The image was not built within twenty minutes. {_tail(log)}") from None
     if build.status != "COMPLETED":
