@@ -16,6 +16,8 @@ from prime_hub.runner.building import trees
 
 KEPT_SECONDS = 30 * 24 * 3600.0
 ABANDONED_SECONDS = 24 * 3600.0
+MOMENTS = (0.05, 0.2, 0.5, 0.0)
+"""Seconds to wait for a layer that went while it was being taken."""
 
 
 class Layers:
@@ -37,12 +39,14 @@ class Layers:
         """Make `target` a copy of the layer; False when there is none (any more)."""
         if not self.has(key):
             return False
-        try:
-            trees.link(self._folder / key, target)
-        except FileNotFoundError:
-            trees.remove(target)
-            return False
-        return True
+        for moment in MOMENTS:
+            try:
+                trees.link(self._folder / key, target)
+                return True
+            except FileNotFoundError:
+                trees.remove(target)
+            time.sleep(moment)  # another build may just be putting a new one in its place
+        return False
 
     def keep(self, key: str, venv: Path, *, replace: bool = False) -> None:
         """Make a layer of a virtual environment. `replace` puts it in the place of one that exists."""
