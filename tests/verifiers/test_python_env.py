@@ -127,7 +127,7 @@ async def test_after_a_session_that_did_not_start_the_next_call_has_another():
     env = vf.PythonEnv(pip_install_packages="", max_startup_wait_seconds=0, stop_errors=[], dataset=[{"question": "q"}])
 
     def patiently(prompt):
-        env.max_startup_wait_seconds = 30
+        env.max_startup_wait_seconds = 120
         return [("python", {"code": "6 * 7"})]
 
     async with env:

@@ -170,7 +170,7 @@ async def test_what_is_missing_is_retried_until_it_is_there(monkeypatch):
 
 
 async def test_nothing_is_left_when_the_time_is_over(sandboxes):
-    env = vf.SandboxEnv(dataset=ROWS, timeout_seconds=3.0)
+    env = vf.SandboxEnv(dataset=ROWS, timeout_seconds=12.0)
     [output] = await run(env, [("bash", {"command": "sleep 60"})])
     assert output["stop_condition"] == "timeout_reached" and output["error"] is None and output["reward"] == 0.0
     assert sandboxes() == []
@@ -182,13 +182,13 @@ async def test_a_rollout_that_only_waited_is_not_scored(start_hub, monkeypatch):
     full.wait_for_runner()
     for name in ("PRIME_API_BASE_URL", "PRIME_FRONTEND_URL", "PRIME_API_KEY"):
         monkeypatch.setenv(name, full.environment()[name])
-    env = vf.SandboxEnv(dataset=ROWS, timeout_seconds=4.0, timeout_per_command_seconds=60)
+    env = vf.SandboxEnv(dataset=ROWS, timeout_seconds=15.0, timeout_per_command_seconds=60)
     outputs = await run(env, [("bash", {"command": "sleep 60"})], rows=ROWS[:2])
     assert [output["stop_condition"] for output in outputs] == ["timeout_reached"] * 2
     [played, waited] = sorted(outputs, key=lambda output: output["error"] is not None)
     assert played["error"] is None and played["reward"] == 0.0
     assert waited["error"]["error"] == SandboxNotReadyError.__name__ and waited["reward"] is None
-    assert waited["error"]["message"].startswith("The sandbox did not run after 4 s (timeout_seconds).")
+    assert waited["error"]["message"].startswith("The sandbox did not run after 15 s (timeout_seconds).")
     with SandboxClient() as client:
         assert client.list(exclude_terminated=True).sandboxes == []
 

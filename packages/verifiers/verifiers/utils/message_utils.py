@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from verifiers.types import (
@@ -16,6 +17,7 @@ from verifiers.types import (
     ToolMessage,
     UserMessage,
 )
+from verifiers.utils.conversation import Conversation
 
 _CLASSES: dict[str, type[Message]] = {
     cls.ROLE: cls for cls in (SystemMessage, UserMessage, AssistantMessage, ToolMessage, TextMessage)
@@ -54,10 +56,15 @@ def normalize_messages(messages: Any, *, field_name: str = "messages") -> Messag
         return [UserMessage(messages)]
     if isinstance(messages, Mapping):
         return [normalize_message(messages)]
-    if type(messages) is list and _OURS.issuperset(map(type, messages)):
-        return messages.copy()
+    if type(messages) is Conversation:
+        new = islice(messages, messages.checked, None)
+        if messages.checked >= len(messages) or _OURS.issuperset(map(type, new)):
+            return Conversation(messages, len(messages))
+    elif type(messages) is list and _OURS.issuperset(map(type, messages)):
+        return Conversation(messages, len(messages))
     try:
-        return [normalize_message(message) for message in messages]
+        found = [normalize_message(message) for message in messages]
+        return Conversation(found, len(found))
     except (TypeError, ValueError) as error:
         if field_name == "messages":
             raise
