@@ -19,6 +19,7 @@ from verifiers.openenv.wire import JSON
 SEED = 1
 CUTS = 5
 MOST = 40
+LARGE = 3  # times as long may the answer to a large action take
 DEPTH = 2000
 TRIES = 20
 ODD = "\U0001f600 \u202e \u0000 ñ \\ud800 '\";--"
@@ -55,14 +56,14 @@ async def _action(case: Case) -> JSON:
         return moves.choose("random", Random(SEED), ("up", "down"))
 
 
-async def _outlived(case: Case, text: str) -> tuple[str | None, str]:
+async def _outlived(case: Case, text: str, seconds: float) -> tuple[str | None, str]:
     """Send a step whose action is this text: what became of the server (None: it lives and answers), and how it answered."""
     with case.attacked():
         try:
-            answer = await _send(case, text)
+            answer = await _send(case, text, seconds)
             if answer == "no answer":
                 await case.give_up()
-                return f"there was no answer for {case.limits.request:g} s.", answer
+                return f"there was no answer for {seconds:g} s.", answer
             return await case.lost(), answer
         except Blocked as blocked:  # what was sent before has ended it late
             return str(blocked), ""
@@ -73,7 +74,7 @@ async def malformed_action(case: Case) -> Verdict:
     errors = []
     sent = 0
     for shown, text in list(malformed(action))[:MOST]:
-        gone, answer = await _outlived(case, text)
+        gone, answer = await _outlived(case, text, case.limits.request)
         sent += 1
         if gone is not None:
             return failed(
@@ -101,7 +102,7 @@ async def oversize_action(case: Case) -> Verdict:
     place: Any = action.get("arguments") if isinstance(action.get("arguments"), dict) else action
     name = next((key for key, value in place.items() if isinstance(value, str)), None)
     place[name or "no_such_field"] = "x" * size
-    gone, _ = await _outlived(case, json.dumps(action))
+    gone, _ = await _outlived(case, json.dumps(action), LARGE * case.limits.request)
     if gone is None:
         return passed(oversize_bytes=size)
     return failed(
@@ -113,11 +114,11 @@ async def oversize_action(case: Case) -> Verdict:
     )
 
 
-async def _send(case: Case, text: str) -> str:
+async def _send(case: Case, text: str, seconds: float) -> str:
     """Send a step whose action is this text, in an episode of its own: "answered", "closed", "no answer", "HTTP 5xx"."""
     async with case.session(SEED) as (session, _):
         if session.dialect == "http":
-            return await _post(case, text)
+            return await _post(case, text, seconds)
     started = await case.server()
     with contextlib.suppress(OSError, ValueError, WebSocketException):
         socket = await open_websocket(started.running.url + "/ws", socket_path=started.running.socket_path)
@@ -129,7 +130,7 @@ async def _send(case: Case, text: str) -> str:
                 socket.abort()  # it has not let go of the session before yet
                 await asyncio.sleep(0.1)
                 socket = await open_websocket(started.running.url + "/ws", socket_path=started.running.socket_path)
-            await socket.request(f'{{"type": "step", "data": {text}}}', case.limits.request)
+            await socket.request(f'{{"type": "step", "data": {text}}}', seconds)
             return "answered"
         except TimeoutError:
             return "no answer"
@@ -146,12 +147,12 @@ def _bytes(frame: str | bytes) -> bytes:
     return frame.encode() if isinstance(frame, str) else frame
 
 
-async def _post(case: Case, text: str) -> str:
+async def _post(case: Case, text: str, seconds: float) -> str:
     import httpx
 
     started = await case.server()
     try:
-        async with asyncio.timeout(case.limits.request):
+        async with asyncio.timeout(seconds):
             response = await started.client.post(
                 started.running.url + "/step", content=text.encode(), headers={"Content-Type": "application/json"}
             )
