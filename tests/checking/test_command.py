@@ -235,7 +235,7 @@ def test_an_image_that_cannot_be_built(author):
 
 def test_without_a_login_there_is_no_check_on_a_hub(author):
     error = author.fails("env", "check", "guess", PRIME_API_KEY="pit_nobody")
-    assert any(line.startswith("Error: ") for line in error.splitlines())
+    assert [line for line in error.splitlines() if line.startswith("Error: ")], error
 
 
 def test_a_push_is_warned_and_not_refused(author, tmp_path):

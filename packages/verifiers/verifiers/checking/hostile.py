@@ -19,6 +19,7 @@ from verifiers.openenv.wire import JSON
 SEED = 1
 CUTS = 5
 MOST = 40
+LARGE = 3  # times as long may the answer to a large action take
 DEPTH = 2000
 TRIES = 20
 ODD = "\U0001f600 \u202e \u0000 ñ \\ud800 '\";--"
@@ -56,7 +57,7 @@ async def _action(case: Case) -> JSON:
 
 
 async def _outlived(case: Case, text: str, seconds: float) -> tuple[str | None, str]:
-    """Send a step whose action is this text, and wait so long for an answer: what became of the server (None: it lives and answers), and how it answered."""
+    """Send a step whose action is this text: what became of the server (None: it lives and answers), and how it answered."""
     with case.attacked():
         try:
             answer = await _send(case, text, seconds)
@@ -101,8 +102,7 @@ async def oversize_action(case: Case) -> Verdict:
     place: Any = action.get("arguments") if isinstance(action.get("arguments"), dict) else action
     name = next((key for key, value in place.items() if isinstance(value, str)), None)
     place[name or "no_such_field"] = "x" * size
-    # Reading megabytes may well take a busy server longer than an action.
-    gone, _ = await _outlived(case, json.dumps(action), 3 * case.limits.request)
+    gone, _ = await _outlived(case, json.dumps(action), LARGE * case.limits.request)
     if gone is None:
         return passed(oversize_bytes=size)
     return failed(
