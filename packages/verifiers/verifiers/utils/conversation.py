@@ -19,7 +19,7 @@ class Conversation(list[Message]):
         super().__init__(messages)
         self.checked = checked
 
-    def __add__(self, other: Any) -> Conversation:  # ty: ignore[invalid-method-override]
+    def __add__(self, other: Any) -> Conversation:
         joined = Conversation(self, min(self.checked, len(self)))
         joined.extend(other)
         return joined
