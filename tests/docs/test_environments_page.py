@@ -46,7 +46,7 @@ def test_one_answer() -> None:
     output = played(0, ["<think>\nbackwards\n</think>\n<answer>\nenots\n</answer>"])
     assert output["reward"] == pytest.approx(1.1)
     assert "<answer>" in output["prompt"][0]["content"]
-    assert played(0, ["enots"])["reward"] < 0.1
+    assert played(0, ["enots"])["reward"] == pytest.approx(0.02)  # for the spacing of what is not there
 
 
 def test_turns() -> None:

@@ -100,13 +100,14 @@ def test_few_and_many_are_found_alike(folder: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_index_is_in_one_part_again_when_it_was_joined(folder: Path) -> None:
-    async def parts() -> tuple[int, int, int]:
+    async def parts() -> tuple[int, int, int] | None:
         database = Database(databases.url(folder))
-        if not database.on_sqlite:
-            await database.close()
-            return 2, 1, 1
         segments = text("SELECT count(DISTINCT segid) FROM search_words_idx")
         try:
+            if not database.on_sqlite:
+                await searching.join(database, 1_000)
+                await searching.join(database)
+                return None  # its index is another one, which it joins by itself
             for number in range(3):  # each transaction leaves a part
                 async with database.write() as session:
                     await session.execute(
@@ -123,7 +124,10 @@ def test_the_index_is_in_one_part_again_when_it_was_joined(folder: Path) -> None
         finally:
             await database.close()
 
-    before, some, after = databases.run(parts())
+    found = databases.run(parts())
+    if found is None:
+        return
+    before, some, after = found
     assert before > 1
     assert some < before
     assert after == 1

@@ -75,15 +75,10 @@ class EnvGroup(Environment):
         return self._joined({name: env.get_eval_dataset() for name, env in there.items()})
 
     def _tell_without(self, kind: str, there: Mapping[str, Environment]) -> None:
-        left_out = [name for name in self.env_names if name not in there]
+        left_out = ", ".join(name for name in self.env_names if name not in there)
         if left_out:
-            parameter = "dataset" if kind == "training" else "eval_dataset"
             self.logger.warning(
-                "No %s rows in the group of %s: give them a%s %s, or none of the others one.",
-                kind,
-                ", ".join(left_out),
-                "n" if kind == "evaluation" else "",
-                parameter,
+                "These environments of the group have no %s rows and are left out of them: %s", kind, left_out
             )
 
     def _joined(self, tables: Mapping[str, Any]) -> Any:
@@ -147,9 +142,7 @@ class EnvGroup(Environment):
             env.set_kwargs(max_seq_len=max_seq_len)
 
     async def _teardown(self) -> None:
-        for env in self.envs:
-            await env._teardown()
-        await super()._teardown()
+        await self._all("Teardown of", [*self.envs, super()], lambda one: one._teardown())
 
 
 class EnvGroupRubric(Rubric):
