@@ -37,27 +37,34 @@ def official_python() -> Path:
     """The interpreter of the official client's virtual environment, made now when there is none of these requirements."""
     if sys.version_info >= (3, 14):
         raise Failed("The official client needs Python below 3.14: PRIME_SETUP_PYTHON=python3.13 sh script/setup")
-    folder = ROOT / ".cache" / "bench" / "official"
+    return virtual_environment("official", ["-r", str(REQUIREMENTS)], REQUIREMENTS.read_text())
+
+
+def virtual_environment(name: str, install: Sequence[str], state: str) -> Path:
+    """The interpreter of `.cache/bench/NAME`, with what `install` (arguments of an installer) names; made anew when that or
+    `state` is another one than before. Raises Failed.
+    """
+    folder = ROOT / ".cache" / "bench" / name
     python, stamp = folder / "bin" / "python", folder / ".made"
     base = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
-    wanted = f"{base} {hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()}"
+    wanted = hashlib.sha256("\n".join([base, *install, state]).encode()).hexdigest()
     if stamp.is_file() and stamp.read_text() == wanted and python.exists():
         return python
-    print(
-        "Installing the official client into .cache/bench/official (once, about 700 MB) ...",
-        file=sys.stderr,
-        flush=True,
-    )
+    print(f"Installing into .cache/bench/{name} (once) ...", file=sys.stderr, flush=True)
+    run_uv(["venv", "--quiet", "--clear", "--python", base, str(folder)])
+    run_uv(["pip", "install", "--quiet", "--python", str(python), "--compile-bytecode", *install])
+    stamp.write_text(wanted)
+    return python
+
+
+def run_uv(arguments: Sequence[str]) -> None:
+    """Run uv outside of any virtual environment. Raises Failed."""
     try:
         uv, environment = uv_command(), uv_environment()
     except InstallError as error:
         raise Failed(str(error)) from error
     environment.pop("VIRTUAL_ENV", None)
-    _run([*uv, "venv", "--quiet", "--clear", "--python", base, str(folder)], environment, INSTALL_SECONDS)
-    install = [*uv, "pip", "install", "--quiet", "--python", str(python), "--compile-bytecode", "-r", str(REQUIREMENTS)]
-    _run(install, environment, INSTALL_SECONDS)
-    stamp.write_text(wanted)
-    return python
+    _run([*uv, *arguments], environment, INSTALL_SECONDS)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.official.conftest import python_with
+from tests.support.lanes import ignored_unless_named
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -30,10 +31,7 @@ SECONDS = 500
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Nothing of this folder unless it was asked for by name."""
-    invoked = config.invocation_params.dir
-    asked = [(invoked / argument.partition("::")[0]).resolve() for argument in config.args]
-    return None if any(path.is_relative_to(HERE) for path in asked) else True
+    return ignored_unless_named(HERE, config)
 
 
 @pytest.hookimpl(tryfirst=True)  # before the groups are read

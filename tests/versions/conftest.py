@@ -20,6 +20,7 @@ import pytest
 import verifiers as vf
 from prime_core.uv import run_uv, uv_environment
 from tests.openenv.conftest import ChildSource, wait_healthy
+from tests.support.lanes import ignored_unless_named
 from verifiers.envs.integrations.openenv_env import OpenEnvEnv
 from verifiers.evaluation.policies import Policy
 
@@ -37,10 +38,7 @@ METADATA = {"0.2.1": False, "0.3.0": False, "0.10.0": True}
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Nothing of this folder unless it was asked for by name."""
-    invoked = config.invocation_params.dir
-    asked = [(invoked / argument.partition("::")[0]).resolve() for argument in config.args]
-    return None if any(path.is_relative_to(HERE) for path in asked) else True
+    return ignored_unless_named(HERE, config)
 
 
 @pytest.hookimpl(tryfirst=True)  # before the groups are read
