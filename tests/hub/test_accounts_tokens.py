@@ -131,7 +131,7 @@ def test_only_the_program_that_asked_gets_it(open_hub: RunningHub, person: Brows
     assert program.ask().status_code == 200
 
 
-def test_who_is_not_signed_in_comes_back(open_hub: RunningHub) -> None:
+def test_who_is_not_signed_in_comes_back(open_hub: RunningHub, person: Browser) -> None:
     program, browser = Program(open_hub), Browser(open_hub)
     shown = browser.get(program.page)
     assert shown.answer.url.path == "/dashboard/sign-in" and program.code not in shown.text
