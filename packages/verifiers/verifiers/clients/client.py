@@ -11,6 +11,7 @@ from typing import Any
 from verifiers.clients.config import Prices
 from verifiers.errors import Error, ModelError
 from verifiers.types import Messages, MessagesLike, Response, Tool
+from verifiers.utils.activity import MODEL_AGAIN, doing
 from verifiers.utils.message_utils import normalize_messages, normalize_tool
 
 _OF_THE_PACKAGE = frozenset({"api_key", "base_url", "chat", "completions", "embeddings", "messages", "responses"})
@@ -111,8 +112,9 @@ class Client(ABC):
                     wait = self.wait_before_retry(error, attempt)
                     if wait is None:
                         raise
-                    self._retrying(error, wait)
-                await asyncio.sleep(wait)
+                    reason = self._retrying(error, wait)
+                with doing(MODEL_AGAIN, reason):
+                    await asyncio.sleep(wait)
             await self.raise_from_native_response(answer)
             response = await self.from_native_response(answer)
         except Error:
@@ -134,8 +136,10 @@ class Client(ABC):
             left.remove(listener)
             self._listeners = tuple(left)
 
-    def _retrying(self, error: Exception, wait: float) -> None:
-        self._tell_retry(str(error if isinstance(error, Error) else self.translate_error(error)), wait)
+    def _retrying(self, error: Exception, wait: float) -> str:
+        reason = str(error if isinstance(error, Error) else self.translate_error(error))
+        self._tell_retry(reason, wait)
+        return reason
 
     def _tell_retry(self, reason: str, wait: float) -> None:
         self.retries += 1

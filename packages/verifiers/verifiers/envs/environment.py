@@ -28,6 +28,7 @@ from verifiers.types import (
     State,
     TimeSpan,
 )
+from verifiers.utils.activity import MODEL, SCORING, doing
 from verifiers.utils.async_utils import (
     call_all,
     ends_only_its_rollout,
@@ -247,13 +248,14 @@ class Environment(ABC):
         span = TimeSpan(start=time.time())
         state["timing"].model.spans.append(span)
         try:
-            response: Response = await (client or state["client"]).get_response(
-                prompt=prompt,
-                model=state["model"] if model is None else model,
-                sampling_args=state["sampling_args"] if sampling_args is None else sampling_args,
-                tools=tools or None,
-                state=state,
-            )
+            with doing(MODEL):
+                response: Response = await (client or state["client"]).get_response(
+                    prompt=prompt,
+                    model=state["model"] if model is None else model,
+                    sampling_args=state["sampling_args"] if sampling_args is None else sampling_args,
+                    tools=tools or None,
+                    state=state,
+                )
         finally:
             span.end = time.time()
         count_usage(state["usage_tracker"], response)
@@ -295,8 +297,9 @@ class Environment(ABC):
                 scorable.append(state)
         started = time.time()
         try:
-            async with asyncio.timeout(self.scoring_timeout_seconds) as limit:
-                await self._score(scorable, as_group)
+            with doing(SCORING):
+                async with asyncio.timeout(self.scoring_timeout_seconds) as limit:
+                    await self._score(scorable, as_group)
         except BaseException as error:
             if not ends_only_its_rollout(error):
                 raise

@@ -13,6 +13,7 @@ from verifiers.envs.environment import Environment
 from verifiers.errors import OverlongPromptError, typed
 from verifiers.rubrics.rubric import Rubric
 from verifiers.types import Messages, MessagesLike, Response, RolloutInput, State, TimeSpan, TrajectoryStep
+from verifiers.utils.activity import ENVIRONMENT, SETTING_UP, doing
 from verifiers.utils.async_utils import ends_only_its_rollout, maybe_await, maybe_call_with_named_args
 from verifiers.utils.message_utils import normalize_messages
 from verifiers.utils.token_utils import step_tokens
@@ -68,7 +69,8 @@ class MultiTurnEnv(Environment):
         span = TimeSpan(start=time.time())
         state["timing"].env.spans.append(span)
         try:
-            answer = await maybe_await(self.env_response(said, state))
+            with doing(ENVIRONMENT):
+                answer = await maybe_await(self.env_response(said, state))
         finally:
             span.end = time.time()
         # What stood there is not looked through again, so that a turn costs the same however long the conversation is.
@@ -179,7 +181,8 @@ class MultiTurnEnv(Environment):
     async def _set_up(self, state: State) -> State:
         state["timing"].setup.start = time.time()
         try:
-            prepared = await maybe_await(self.setup_state(state))
+            with doing(SETTING_UP):
+                prepared = await maybe_await(self.setup_state(state))
             if isinstance(prepared, State):
                 state = prepared
             state["prompt"] = normalize_messages(state["prompt"])

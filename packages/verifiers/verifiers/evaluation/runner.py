@@ -23,6 +23,7 @@ from verifiers.clients.resolve import as_client
 from verifiers.errors import ModelAuthError, is_retriable, typed
 from verifiers.evaluation.outputs import from_row, state_to_output, to_row
 from verifiers.types import GenerateOutputs, RolloutOutput, RolloutTiming, State
+from verifiers.utils.activity import ANOTHER_ATTEMPT, Activity, doing, follow
 from verifiers.utils.async_utils import ends_only_its_rollout
 from verifiers.utils.message_utils import normalize_messages
 
@@ -122,6 +123,8 @@ class Runner:
         self.outputs: dict[Key, RolloutOutput] = {}
         self.stopped: ModelAuthError | None = None
         self.progress = Progress(total=len(self.rows))
+        self.activities: dict[Key, Activity] = {}
+        """What each rollout that is being played waits for."""
         grouped = env.rubric.has_group_functions() or bool(GROUP_COLUMNS & set(self.options.state_columns or ()))
         self.together = grouped and not self.options.independent_scoring
         self._groups: dict[Any, _Group] = {}
@@ -185,7 +188,8 @@ class Runner:
             row = todo.popleft()
             self.progress.running += 1
             try:
-                await self._play(row)
+                with follow(self.activities, _key(row)):
+                    await self._play(row)
             finally:
                 self.progress.running -= 1
 
@@ -210,7 +214,8 @@ class Runner:
             await self.env._release(state)
             await self._record([(state, attempt)], final=False)
             self._tell([])
-            await asyncio.sleep(delay)
+            with doing(ANOTHER_ATTEMPT, f"{type(error).__name__}: {error}"):
+                await asyncio.sleep(delay)
         # Episodes of one length end in waves: others are let through before the scoring and before the next beginning.
         try:
             await asyncio.sleep(0)

@@ -24,6 +24,7 @@ from verifiers.openenv.room import Bounds
 from verifiers.openenv.session import Dialect, Session, connect
 from verifiers.openenv.source import RunningServer, ServerSource
 from verifiers.openenv.wire import StepResult
+from verifiers.utils.activity import SERVER, doing
 
 T = TypeVar("T")
 Isolation = Literal["session", "sandbox"]
@@ -136,7 +137,8 @@ class Pool:
         attempts = 0
         requeued = False
         while True:
-            server = await self._seat(front=requeued)
+            with doing(SERVER):
+                server = await self._seat(front=requeued)
             requeued, session, kept = True, None, False
             try:
                 session = await connect(
