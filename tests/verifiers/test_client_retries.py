@@ -173,14 +173,6 @@ async def test_a_run_tells_of_repeated_requests(openai_server):
     assert line.startswith("Asking the model again in 0.0 s: ") and "slow down (HTTP 429)" in line
 
 
-def test_the_live_line_tells_of_repeated_requests():
-    from verifiers.evaluation.progress import line
-    from verifiers.evaluation.runner import Progress
-
-    told = Progress(total=4, running=4, request_retries=2, last_request_retry="in 4.0 s: busy (HTTP 503)")
-    assert line(told) == "0/4 rollouts, reward –, 4 running, 2 requests asked again (in 4.0 s: busy (HTTP 503))"
-
-
 def test_how_long_is_waited():
     for attempt, longest in ((1, 1.0), (2, 2.0), (3, 4.0), (50, LONGEST_WAIT_SECONDS), (5000, LONGEST_WAIT_SECONDS)):
         waits = [backoff(attempt, 1.0) for _ in range(50)]

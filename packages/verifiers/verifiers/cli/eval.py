@@ -32,6 +32,7 @@ from verifiers.evaluation.recording import identity_of, settings_of
 from verifiers.evaluation.replay import ReplayPolicy
 from verifiers.evaluation.report import as_data, render
 from verifiers.evaluation.runner import Runner, RunOptions, number_rows
+from verifiers.evaluation.standing import Watched
 from verifiers.loading import (
     environment_name,
     eval_defaults,
@@ -270,8 +271,7 @@ async def _play(env: Environment, runner: Runner) -> Ended:
     with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):  # not in the main thread
         loop.add_signal_handler(signal.SIGTERM, terminate)
     try:
-        with view() as shown:
-            runner.listener = shown
+        with view([Watched(env.env_id or type(env).__name__, runner.progress, runner.activities)]):
             await runner.run()
     except asyncio.CancelledError:
         ended.signal = ended.signal or signal.SIGINT

@@ -22,6 +22,7 @@ from verifiers.clients.client import Client
 from verifiers.clients.resolve import as_client
 from verifiers.errors import ModelAuthError, is_retriable, typed
 from verifiers.evaluation.outputs import from_row, state_to_output, to_row
+from verifiers.evaluation.tally import Progress
 from verifiers.types import GenerateOutputs, RolloutOutput, RolloutTiming, State
 from verifiers.utils.activity import ANOTHER_ATTEMPT, Activity, doing, follow
 from verifiers.utils.async_utils import ends_only_its_rollout
@@ -60,30 +61,6 @@ class RunOptions:
     on_start: Callable[[int], Any] | None = None
     on_progress: Callable[..., Any] | Sequence[Callable[..., Any]] | None = None
     on_log: Callable[[str], Any] | None = None
-
-
-@dataclass(slots=True)
-class Progress:
-    """Where a run stands."""
-
-    total: int
-    finished: int = 0
-    resumed: int = 0
-    running: int = 0
-    retries: int = 0
-    request_retries: int = 0
-    last_request_retry: str = ""
-    scored: int = 0
-    reward_sum: float = 0.0
-    errors: int = 0
-
-    def add(self, output: RolloutOutput) -> None:
-        """Count one finished rollout."""
-        self.finished += 1
-        self.errors += output.get("error") is not None
-        if output.get("reward") is not None:
-            self.scored += 1
-            self.reward_sum += output["reward"]
 
 
 @dataclass(slots=True)
@@ -136,6 +113,7 @@ class Runner:
 
         Raises RecordingFailed; on cancellation what is finished is recorded and in `outputs`.
         """
+        self.progress.started_at = time.monotonic()
         todo = deque(self._still_to_do())
         for row in todo:
             self._groups.setdefault(row["example_id"], _Group(0)).waiting += 1
@@ -239,10 +217,13 @@ class Runner:
         group = self._groups[row["example_id"]]
         group.states.append((state, attempt))
         group.waiting -= 1
-        if group.waiting == 0:
+        if group.waiting:
+            self.progress.unscored_yet += 1
+        else:
             group.states.sort(key=lambda item: item[0]["rollout_index"])
             finished, group.states = group.states, []
             await self.env.score([state for state, _ in finished])
+            self.progress.unscored_yet -= len(finished) - 1
             await self._record(finished, final=True)
 
     async def _record(self, finished: list[tuple[State, int]], final: bool) -> None:

@@ -42,6 +42,11 @@ class Rubric:
         parser: Parser | None = None,
     ) -> None:
         self.logger = logging.getLogger(f"verifiers.{type(self).__name__}")
+        if callable(funcs):
+            name = getattr(funcs, "__name__", "function")
+            raise TypeError(
+                f"Reward functions are given as a list, also a single one: {type(self).__name__}([{name}])."
+            )
         self.funcs = list(funcs or [])
         self.weights = [1.0] * len(self.funcs) if not weights else list(weights)
         if len(self.weights) != len(self.funcs):

@@ -19,6 +19,8 @@ MODEL_AGAIN = "to ask the model again"
 ENVIRONMENT = "on the environment"
 SCORING = "on the scoring"
 ANOTHER_ATTEMPT = "for another attempt"
+ORDER = (SETTING_UP, SERVER, MODEL, MODEL_AGAIN, ENVIRONMENT, SCORING, ANOTHER_ATTEMPT)
+"""As a rollout comes by them."""
 
 
 class Activity:
