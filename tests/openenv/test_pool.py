@@ -14,7 +14,7 @@ import pytest
 
 from verifiers.errors import SandboxError
 from verifiers.openenv.errors import ContractMismatch, ServerStartError, SessionLost
-from verifiers.openenv.pool import Pool, PoolOptions
+from verifiers.openenv.pool import Lease, Pool, PoolOptions
 from verifiers.openenv.session import connect
 from verifiers.openenv.source import Room, URLSource
 
@@ -68,8 +68,20 @@ async def test_capacity_is_learnt_and_servers_never_outnumber_rollouts(serve, po
 
 async def test_servers_start_while_rollouts_wait_when_sessions_are_long(serve, pool_of):
     pool = pool_of(source := serve("counter", CAPACITY="1"))
-    pids = await asyncio.gather(*(play(pool, seed, pause=lambda: 2.0) for seed in range(3)))
-    assert len(set(pids)) == len(source.children) == 3
+    began: list[Lease] = []
+    all_began = asyncio.Event()
+
+    async def hold(seed: int) -> None:
+        lease = await pool.begin(seed)
+        began.append(lease)
+        if len(began) == 3:
+            all_began.set()
+        await all_began.wait()
+        await pool.end(lease)
+
+    async with asyncio.timeout(120):
+        await asyncio.gather(*(hold(seed) for seed in range(3)))
+    assert len({lease.url for lease in began}) == len(source.children) == 3
 
 
 async def test_no_server_is_started_that_would_come_too_late(serve, pool_of):
