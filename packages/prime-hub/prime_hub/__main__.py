@@ -43,6 +43,18 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="URL",
         help="A package index (PEP 503) for names that an owner's own index does not have (default: none).",
     )
+    serving.add_argument(
+        "--log-format",
+        choices=("text", "json"),
+        default=os.environ.get("PRIME_HUB_LOG_FORMAT") or "text",
+        help="Lines for people, or a JSON object a line (default: PRIME_HUB_LOG_FORMAT, else text).",
+    )
+    serving.add_argument(
+        "--metrics",
+        type=_host_and_port,
+        metavar="[HOST:]PORT",
+        help="Serve Prometheus metrics there, to whoever reaches it; the host is 127.0.0.1 where none is said.",
+    )
     _add_sandbox_options(serving)
 
     user = commands.add_parser("user", help="Manage accounts.").add_subparsers(dest="action", required=True)
@@ -163,6 +175,8 @@ def _settings(data_dir: Path, options: argparse.Namespace) -> Settings:
         database_url=_database_url(),
         sign_up=options.sign_up == "open",
         upstream_index=options.upstream_index,
+        log_format=options.log_format,
+        metrics=options.metrics,
         runtime=options.runtime,
         runtime_options=dict(options.runtime_option),
         allow_foreign_images=options.allow_foreign_images,
@@ -178,6 +192,11 @@ def _settings(data_dir: Path, options: argparse.Namespace) -> Settings:
         account_builds=options.account_builds,
         warm_spares=options.warm_spares,
     )
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host.strip("[]") or "127.0.0.1", _port(port)
 
 
 def _bytes(gib: float | None) -> int | None:

@@ -16,6 +16,7 @@ from prime_hub.api import (
     gateway,
     gateway_commands,
     gateway_files,
+    health,
     images,
     index,
     managing,
@@ -34,6 +35,8 @@ from prime_hub.api import (
     users,
 )
 from prime_hub.hub import Hub
+from prime_hub.operations.metrics import Measured
+from prime_hub.operations.request_ids import RequestIds
 from prime_hub.settings import Settings
 from prime_hub.web import account as account_pages
 from prime_hub.web import environment_page, file_pages, home, pages, signing, version_pages
@@ -76,6 +79,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(BodyLimit, limit=settings.max_json_bytes, file_limit=settings.max_file_bytes)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(AccessLog)
+    app.add_middleware(Measured, metrics=hub.metrics)
+    app.add_middleware(RequestIds)
     return app
 
 
@@ -84,6 +89,7 @@ def _routers() -> list[APIRouter]:
     modules = [
         *(
             system,
+            health,
             users,
             teams,
             tokens,

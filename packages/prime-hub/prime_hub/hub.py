@@ -7,6 +7,7 @@ import asyncio
 from prime_core.paths import served_wheels_dir
 from prime_hub.db.migrate import migrate
 from prime_hub.db.session import Database
+from prime_hub.operations.metrics import Metrics
 from prime_hub.services.accounts import Accounts
 from prime_hub.services.blobs import BlobStore
 from prime_hub.services.builds import Builder
@@ -61,6 +62,7 @@ class Hub:
         self.id = ""
         self.closing = asyncio.Event()
         self.database = Database(settings.database)
+        self.metrics = Metrics()
         self.blobs = BlobStore(settings.blobs_dir)
         key = load_secret_key(settings.secret_key_file)
         self.signer = Signer(key)

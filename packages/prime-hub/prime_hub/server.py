@@ -22,6 +22,7 @@ from prime_hub.app import create_app
 from prime_hub.db.migrate import SchemaTooNew, migrate
 from prime_hub.db.session import Database
 from prime_hub.hub import Hub
+from prime_hub.operations.logs import configure
 from prime_hub.settings import DEFAULT_PORT, Settings
 
 GRACE_SECONDS = 5
@@ -38,7 +39,7 @@ class _PortTaken(ServeError):
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then return. Raises ServeError when it cannot start."""
-    _configure_logging()
+    configure(logging.StreamHandler(sys.stderr), settings.log_format)
     with _exclusive(settings):
         asyncio.run(_prepare(settings))
         listener = _listen(settings)
@@ -89,6 +90,9 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if self.should_exit:
+            return
+        self._serve_metrics()
         self._hub.runner.on_change = self._write_address
         self._write_address()
         print(f"Hub {self._url} (data in {self._hub.settings.data_dir}); Ctrl-C stops it.", file=sys.stderr, flush=True)
@@ -98,7 +102,22 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._hub.closing.set()  # requests that are being held answer now
         await super().shutdown(sockets)
+        await self._hub.metrics.close()
         address.clear(self._hub.settings.address_file, self._hub.runner.pid)
+
+    def _serve_metrics(self) -> None:
+        if self._hub.settings.metrics is None:
+            return
+        host, port = self._hub.settings.metrics
+        try:
+            port = self._hub.metrics.serve(self._hub, host, port)
+        except OSError as error:
+            # The Hub itself is of more use without them than not at all.
+            logging.getLogger("prime_hub").error(
+                "The metrics cannot listen on %s port %d: %s.", host, port, error.strerror
+            )
+            return
+        print(f"Metrics http://{host}:{port}/metrics", file=sys.stderr, flush=True)
 
     def _write_address(self) -> None:
         address.write(self._hub.settings.address_file, self._url, self._hub.id, self._hub.runner.pid)
@@ -169,11 +188,3 @@ def _bind(host: str, port: int) -> socket.socket:
         raise kind(f"The Hub cannot listen on {host} port {port}: {error.strerror}.") from error
     listener.set_inheritable(False)
     return listener
-
-
-def _configure_logging() -> None:
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
-    for noisy in ("httpx", "httpcore", "alembic", "asyncio", "uvicorn.error"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -44,6 +44,10 @@ class Settings:
     """
     database_url: str | None = None
     """None: the SQLite file in the data folder."""
+    log_format: str = "text"
+    """text, or json: an object a line."""
+    metrics: tuple[str, int] | None = None
+    """Host and port on which Prometheus metrics are served, to whoever reaches it; None: nowhere."""
     max_wheel_bytes: int = GIB
     max_archive_bytes: int = GIB
     max_context_bytes: int = 4 * GIB

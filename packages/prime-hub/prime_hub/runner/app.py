@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from prime_hub.disconnects import while_connected
+from prime_hub.operations.request_ids import RequestIds
 from prime_hub.runner import machine
 from prime_hub.runner.builds import Builds
 from prime_hub.runner.command_routes import CommandRoutes
@@ -254,4 +256,5 @@ def create_app(runtime: Runtime, sandboxes: Sandboxes, builds: Builds, presence:
         CommandRoutes(sandboxes, held),
         FileRoutes(sandboxes),
     ]
-    return Starlette(routes=[route for part in parts for route in part.routes()], exception_handlers=handlers())
+    routes = [route for part in parts for route in part.routes()]
+    return Starlette(routes=routes, exception_handlers=handlers(), middleware=[Middleware(RequestIds)])

@@ -23,6 +23,7 @@ from typing import IO
 import uvicorn
 from starlette.types import ASGIApp
 
+from prime_hub.operations.logs import configure
 from prime_hub.runner.app import create_app
 from prime_hub.runner.builds import Builds
 from prime_hub.runner.children import Children
@@ -166,8 +167,7 @@ def run(options: Options) -> int:
     options.folder.mkdir(parents=True, exist_ok=True)
     options.folder.chmod(0o700)
     handler = RotatingFileHandler(options.folder / "runner.log", maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8")
-    logging.basicConfig(handlers=[handler], level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    configure(handler, os.environ.get("PRIME_HUB_LOG_FORMAT") or "text", ("uvicorn",))
     held = lock(options.folder)
     if held is None:
         log.warning("another runner serves %s; this one ends", options.folder)

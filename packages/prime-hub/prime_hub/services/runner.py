@@ -260,6 +260,7 @@ class Runner:
         for name, value in self._settings.runtime_options.items():
             command += ["--option", f"{name}={value}"]
         environment = {name: value for name, value in os.environ.items() if not _SECRET.search(name)}
+        environment["PRIME_HUB_LOG_FORMAT"] = self._settings.log_format
         with (self._settings.runner_dir / "runner.log").open("ab") as output:
             self._process = subprocess.Popen(  # noqa: ASYNC220 - it is not waited for
                 command,

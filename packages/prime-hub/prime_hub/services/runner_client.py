@@ -21,6 +21,7 @@ from prime_hub.errors import (
     TooLarge,
     Unavailable,
 )
+from prime_hub.operations.request_ids import HEADER, current
 
 QUICK_SECONDS = 15.0
 HOLD_SLACK_SECONDS = 10.0
@@ -38,7 +39,9 @@ class RunnerClient:
         transport = httpx.AsyncHTTPTransport(
             uds=str(socket), limits=httpx.Limits(max_connections=None, max_keepalive_connections=32)
         )
-        self._http = httpx.AsyncClient(transport=transport, base_url="http://runner", trust_env=False)
+        self._http = httpx.AsyncClient(
+            transport=transport, base_url="http://runner", trust_env=False, event_hooks={"request": [_name_request]}
+        )
 
     async def close(self) -> None:
         """Close every connection."""
@@ -135,6 +138,12 @@ class RunnerClient:
             raise self._down("went away while a file was being read; try again") from error
         size = int(answer.headers["x-file-size"])
         return size, int(answer.headers["x-file-offset"]), parts(answer)
+
+
+async def _name_request(request: httpx.Request) -> None:
+    """The runner's log says for which request it did something."""
+    if request_id := current():
+        request.headers[HEADER] = request_id
 
 
 async def parts(answer: httpx.Response) -> AsyncGenerator[bytes]:

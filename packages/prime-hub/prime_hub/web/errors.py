@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from prime_hub.errors import HubError, StorageFull, one_line
+from prime_hub.operations.request_ids import HEADER, current
 from prime_hub.services.blobs import storage_full
 from prime_hub.web.forms import StaleForm
 from prime_hub.web.middleware import shown_path
@@ -89,8 +90,8 @@ def install_error_handlers(app: FastAPI) -> None:
 
 
 async def _failed(request: Request) -> Response:
-    detail = "The Hub failed on this request; its log says why ('prime hub logs')."
-    return await answer(request, 500, {"detail": detail}, detail)
+    detail = f"The Hub failed on this request ({current()}); its log says why ('prime hub logs')."
+    return await answer(request, 500, {"detail": detail}, detail, {HEADER: current()})
 
 
 async def answer(

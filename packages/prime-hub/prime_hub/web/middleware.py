@@ -88,7 +88,9 @@ class AccessLog:
             await self._app(scope, receive, remember)
         finally:
             spent = 1000 * (time.perf_counter() - started)
-            log.info("%s %s %d %.0f ms", scope["method"], shown_path(scope["path"]), status, spent)
+            path = shown_path(scope["path"])
+            told = {"method": scope["method"], "path": path, "status": status, "milliseconds": round(spent, 1)}
+            log.info("%s %s %d %.0f ms", scope["method"], path, status, spent, extra=told)
 
 
 class SecurityHeaders:

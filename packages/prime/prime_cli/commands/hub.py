@@ -114,6 +114,16 @@ def serve(
             "--upstream-index", metavar="URL", help="Package index for names that an owner's own does not have. [none]"
         ),
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option("--metrics", metavar="[HOST:]PORT", help="Serve Prometheus metrics there, without a key. [none]"),
+    ] = None,
+    log_format: Annotated[
+        str | None,
+        typer.Option(
+            "--log-format", metavar="text|json", help="How the log is written. [PRIME_HUB_LOG_FORMAT, else text]"
+        ),
+    ] = None,
     limit: Annotated[
         list[str] | None,
         typer.Option("--limit", metavar="NAME=N", help=f"{', '.join(LIMITS)}; may be repeated. [none]"),
@@ -124,6 +134,8 @@ def serve(
     words += [] if port is None else ["--port", str(port)]
     words += [] if frontend_url is None else ["--frontend-url", frontend_url]
     words += [] if registry is None else ["--registry", registry]
+    words += [] if metrics is None else ["--metrics", metrics]
+    words += [] if log_format is None else ["--log-format", log_format]
     words += [] if upstream_index is None else ["--upstream-index", upstream_index]
     words += [word for host_name in fetch_from or [] for word in ("--fetch-from", host_name)]
     for one in limit or []:

@@ -1,0 +1,1 @@
+"""What an operator sees of a Hub: request ids, logs that programs read, metrics, and whether it lives and is ready."""
