@@ -106,8 +106,9 @@ def test_an_address_with_raw_bytes(ready: RunningHub) -> None:
     place = urlsplit(ready.url)
     for target in (b"/api/v1/tokens?x=\xff", b"/?q=\xe9", b"/dashboard/tokens?done=\xff", b"/api/v1/\xff"):
         with socket.create_connection((str(place.hostname), place.port or 80), timeout=60) as connection:
-            connection.sendall(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n")
-            connection.sendall(f"Authorization: Bearer {ready.token}\r\n\r\n".encode())
+            # In one piece: a Hub that refuses the first line hangs up, whatever is still on its way.
+            head = b"GET " + target + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            connection.sendall(head + f"Authorization: Bearer {ready.token}\r\n\r\n".encode())
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
         assert answer.startswith(b"HTTP/1.1 4"), answer[:500]
 
