@@ -15,13 +15,17 @@ if TYPE_CHECKING:
     from verifiers.envs.environment import Environment
 
 
+ADDRESSES = frozenset({"server_url"})
+"""Arguments of environments that say where something listens, and not what is played (OpenEnvEnv)."""
+
+
 def identity_of(env: Environment, model: str, sampling_args: Mapping[str, Any] | None) -> RunIdentity:
     """What makes this run the same run."""
     name = env.env_id or type(env).__name__
     return RunIdentity(
         env_id=name,
         env_version=environment_version(name),
-        env_args=jsonable(env.env_args),
+        env_args={key: value for key, value in jsonable(env.env_args).items() if key not in ADDRESSES},
         model=model,
         sampling_args=jsonable(dict(sampling_args or {})),
     )
