@@ -9,7 +9,7 @@ from typing import Any
 
 from verifiers.clients.client import Client
 from verifiers.clients.resolve import as_client
-from verifiers.errors import EmptyModelResponseError, JudgeError, ModelError
+from verifiers.errors import EmptyModelResponseError, JudgeError, ModelError, UnreadableResponseError
 from verifiers.parsers.parser import Parser
 from verifiers.rubrics.rubric import Rubric
 from verifiers.types import ClientConfig, State, UserMessage
@@ -94,6 +94,8 @@ class JudgeRubric(Rubric):
             verdict = await self._answer(asked)
         except JudgeError:
             raise
+        except UnreadableResponseError as error:
+            raise JudgeError(_sentence(error, self.judge_model)) from error
         except EmptyModelResponseError:
             verdict = ""
         except Exception as error:
