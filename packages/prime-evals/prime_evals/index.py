@@ -267,7 +267,12 @@ class Index:
 
 def name_of(example_id: Any) -> str:
     """An example's id as the index writes it."""
-    return json.dumps(example_id, ensure_ascii=True)
+    text = json.dumps(example_id, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half an emoji
+        return json.dumps(example_id)
+    return text
 
 
 def lacking(folder: Path, error: Exception) -> NotARun:
