@@ -123,6 +123,12 @@ def _older(path):
     db.close()
 
 
+def _astray(path):
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE state SET read_to = read_to - 10")
+    db.close()
+
+
 def _of_another_run(path):
     other = path.parent.parent / "other"
     with AttemptStore(other, IDENTITY, SETTINGS) as store:
@@ -138,9 +144,10 @@ def _of_another_run(path):
         _truncate,
         _scribble,
         _older,
+        _astray,
         _of_another_run,
     ],
-    ids=["missing", "rubbish", "truncated", "scribbled", "older", "another's"],
+    ids=["missing", "rubbish", "truncated", "scribbled", "older", "astray", "another's"],
 )
 def test_a_bad_index_is_made_anew(folder, harm):
     harm(folder / "attempts.index")

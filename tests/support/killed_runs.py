@@ -260,6 +260,14 @@ class KilledRun:
         assert not several, f"more than one result: {several}"
         late = {key: tries[key] for key, (number,) in finals.items() if number != max(tries[key])}
         assert not late, f"an attempt after the result: {late}"
+        twice: dict[Any, list[Any]] = defaultdict(list)
+        for one in run.attempts:
+            twice[one.key, one.attempt].append(one)
+        for key, records in twice.items():
+            # A group's rollouts are recorded as they were played, and once more as they were scored.
+            scored = self.story.grouped and [one.final for one in records] == [False, True]
+            same = len({json.dumps(one.output["completion"]) for one in records}) == 1
+            assert len(records) == 1 or (scored and same), f"two attempts with one number: {key}"
         self.story.attempts = sum(len(numbers) for numbers in tries.values())
         self.story.failed_attempts = len(
             {(one.key, one.attempt) for one in run.attempts if not one.final and one.output["error"]}

@@ -118,7 +118,13 @@ class Index:
             if not self._fits():
                 self._begin_anew()
             start = self._read_to()
-            self._take(settled(scan(self.attempts, start), at_end=False))
+            try:
+                self._take(settled(scan(self.attempts, start), at_end=False))
+            except NotARun:
+                if not start:
+                    raise
+                self._begin_anew()  # the file's fault, or the index's own
+                self._take(settled(scan(self.attempts), at_end=False))
             self.db.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
@@ -157,6 +163,8 @@ class Index:
         query = "SELECT format, read_to, first_length, first_check, last_offset, last_length, last_check FROM state"
         state = self.db.execute(query).fetchone()
         if state is None or state[0] != FORMAT or state[1] > self.attempts.stat().st_size:
+            return False
+        if state[1] - (state[4] + state[5]) not in (0, 1):  # the line break
             return False
         with self.attempts.open("rb") as file:
             for offset, length, check in ((0, *state[2:4]), state[4:]):
