@@ -75,8 +75,11 @@ def evaluations(rounds: int, first: int, at_once: int) -> int:
                 wrong.append(str(error))
                 print(f"benchmarks/soak: {error}", file=sys.stderr)
 
-    with ThreadPoolExecutor(at_once) as pool:
+    pool = ThreadPoolExecutor(at_once)
+    try:
         list(pool.map(play, range(first, first + rounds)))
+    finally:
+        pool.shutdown(cancel_futures=True)
     kills = Counter(moment.split()[-1] for story in stories for moment in story.moments)
     faults = sum((story.faults for story in stories), Counter())
     attempts, failed = sum(story.attempts for story in stories), sum(story.failed_attempts for story in stories)
