@@ -18,7 +18,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from speed.cli import count, tell
 
-IDENTITY: dict[str, Any] = {"env_id": "large", "model": "m", "env_version": "1", "env_args": {}, "sampling_args": {}}
+IDENTITY: dict[str, Any] = {
+    "env_id": "large",
+    "model": "baseline/echo",
+    "env_version": "1",
+    "env_args": {},
+    "sampling_args": {},
+}
+MISSING = 10
+"""So many rollouts have no result yet."""
+ENVIRONMENT = """
+import verifiers as vf
+
+def load_environment():
+    rows = [{"question": "What comes next?", "info": {"seed": number}} for number in range(%d)]
+    return vf.SingleTurnEnv(dataset=rows, rubric=vf.Rubric(funcs=[lambda completion: 1.0]))
+"""
 
 
 def main() -> int:
@@ -55,6 +70,7 @@ STEPS = {
     "resume": "open it to be continued",
     "derive": "derive results.jsonl and metadata.json",
     "read_run": "for comparison: read everything (`read_run`)",
+    "command": f"`vf-eval --resume` with {MISSING} rollouts missing, from start to end",
 }
 
 
@@ -66,7 +82,7 @@ def _write(folder: Path, rollouts: int, size: int) -> None:
     head = {"kind": "run", "format": 1, "run": "0", "started_at": 1.0, "identity": IDENTITY, "settings": settings}
     with (folder / "attempts.jsonl").open("w") as file:
         file.write(json.dumps(head) + "\n")
-        for number in range(rollouts):
+        for number in range(rollouts - MISSING):
             failed = rng.random() < 0.05
             said = " ".join(rng.choices(words, k=size // 8))
             output = {
@@ -95,6 +111,18 @@ def _child(step: str, folder: Path) -> int:
     from prime_evals import AttemptStore, RunIdentity, RunSettings, derive, open_run, read_run
 
     begun = time.perf_counter()
+    if step == "command":
+        environment = folder / "environments" / "large"
+        environment.mkdir(parents=True)
+        with open_run(folder) as run:
+            (environment / "large.py").write_text(ENVIRONMENT % run.settings.num_examples)
+        (environment / "pyproject.toml").write_text('[project]\nname = "large"\nversion = "1"\n')
+        command = [sys.executable, "-m", "verifiers.cli.eval", "large", "-m", "baseline/echo", "-n", "-1", "-r", "4"]
+        subprocess.run([*command, "--resume", str(folder)], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        with open_run(folder) as run:
+            assert run.counts.is_complete
+        print(time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
+        return 0
     if step == "read_run":
         assert read_run(folder).results
     elif step == "derive":
@@ -107,7 +135,7 @@ def _child(step: str, folder: Path) -> int:
     elif step != "nothing":
         with open_run(folder) as run:
             counts = run.counts
-            assert counts.is_complete
+            assert counts.finished == counts.planned - MISSING
             if step == "columns":
                 assert len(run.columns()["reward"]) == counts.finished
             elif step == "row":
