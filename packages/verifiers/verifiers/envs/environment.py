@@ -381,7 +381,8 @@ class Environment(ABC):
     ) -> GenerateOutputs:
         """Roll out and score rows; options: the fields of `verifiers.evaluation.runner.RunOptions`.
 
-        Failing rollouts are rows with an `error`. Raises ModelAuthError when the endpoint refuses the key. What the
+        Failing rollouts are rows with an `error`. Raises ModelAuthError when the endpoint refuses the key, and
+        RepeatedError where `stop_after_same_errors` asks for it. What the
         environment holds (servers, sandboxes) stays for the next call; `async with env:` or `await env._teardown()`
         lets go of it.
         """

@@ -116,6 +116,8 @@ class JudgeRubric(Rubric):
             arguments.setdefault("max_completion_tokens", arguments.pop("max_tokens"))
         messages = [{"role": "user", "content": asked}]
         completion = await self._asked.chat.completions.create(model=self.judge_model, messages=messages, **arguments)
+        if not hasattr(completion, "choices"):
+            raise UnreadableResponseError(f"It returned something that is not a chat completion: {completion!r:.200}")
         return content_text(completion.choices[0].message.content) if completion.choices else ""
 
     async def teardown(self) -> None:
