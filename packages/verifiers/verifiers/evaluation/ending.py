@@ -86,9 +86,8 @@ def finish(runners: Sequence[Runner]) -> None:
     for runner in runners:
         runner.finish()
     running = sum(runner.progress.running for runner in runners)
-    what = "the rollout" if running == 1 else f"the {running} rollouts"
-    print(
-        f"Ending: no rollout begins any more, and {what} in flight can end. Ctrl-C again stops now, without them.",
-        file=sys.stderr,
-        flush=True,
-    )
+    said = "Ending: no rollout begins any more."
+    if running:
+        what = "the rollout" if running == 1 else f"the {running} rollouts"
+        said = f"Ending: no rollout begins any more, and {what} in flight can end. Ctrl-C again stops now, without waiting."
+    print(said, file=sys.stderr, flush=True)
