@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 from openai_server import OpenAIServer, error, text
 
+import verifiers as vf
+from verifiers.evaluation.policies import EchoPolicy
+
 ENVIRONMENT = """
 import verifiers as vf
 
@@ -169,3 +172,15 @@ def test_another_port_folder_and_place_is_the_same_run(command, work, openai_ser
         other.close()
     assert "4 scored of 4 total" in done.stdout and len(other.requests) == 3
     assert json.loads((moved / "metadata.json").read_text())["base_url"] == other.url
+
+
+async def test_where_a_server_listens_makes_no_run_another_one(tmp_path):
+    def env(url):
+        args = {"server_url": url, "level": 2}
+        return vf.SingleTurnEnv(dataset=[{"question": "a"}], rubric=vf.Rubric(), env_id="words", env_args=args)
+
+    await env("http://me:secret@127.0.0.1:8000").evaluate(EchoPolicy(), "m", results_path=tmp_path)
+    again = await env("http://127.0.0.1:9000").evaluate(EchoPolicy(), "m", results_path=tmp_path)
+    assert len(again["outputs"]) == 1 and b"secret" not in (tmp_path / "attempts.jsonl").read_bytes()
+    metadata = json.loads((tmp_path / "metadata.json").read_text())
+    assert metadata["env_args"] == {"level": 2} and metadata["server_url"] == "http://127.0.0.1:9000"

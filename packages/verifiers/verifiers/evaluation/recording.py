@@ -10,6 +10,7 @@ from prime_evals import AttemptStore, RunIdentity, RunSettings, derive, new_run_
 from verifiers import __version__
 from verifiers.evaluation.outputs import jsonable
 from verifiers.loading import environment_version
+from verifiers.utils.urls import shown_url
 
 if TYPE_CHECKING:
     from verifiers.envs.environment import Environment
@@ -45,6 +46,7 @@ def settings_of(
             "version_info": {"vf_version": __version__, "env_version": environment_version(name)},
             "state_columns": list(state_columns or ()),
             "tools": jsonable(env.tool_defs),
+            **{name: shown_url(str(value)) for name, value in env.env_args.items() if name in ADDRESSES and value},
         },
     )
 
