@@ -19,7 +19,7 @@ from prime_evals import (
     RunInUse,
     RunSettings,
     derive,
-    find_incomplete,
+    find_runs,
     new_run_path,
     read_run,
 )
@@ -201,7 +201,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         AttemptStore(tmp_path / "file" / "run", IDENTITY, SETTINGS)
 
 
-def test_the_newest_incomplete_run_is_found(tmp_path):
+def test_runs_are_found_nearest_first(tmp_path):
     paths = []
     for complete in (False, False, True):
         path = new_run_path(tmp_path, "my-env", "org/m")
@@ -212,9 +212,10 @@ def test_the_newest_incomplete_run_is_found(tmp_path):
         os.utime(path / "attempts.jsonl", (time.time(), time.time() + len(paths)))
         paths.append(path)
     assert paths[0].parent == tmp_path / "evals" / "my-env--org--m" and len(paths[0].name) == 8
-    found = find_incomplete(tmp_path, identity, 1, 1)
-    assert found is not None and found.directory == paths[1]
-    assert find_incomplete(tmp_path, RunIdentity("my-env", "org/m", "0.2"), 1, 1) is None
+    found = find_runs(tmp_path, identity, RunSettings(1, 1))
+    assert [one.directory for one in found] == [paths[1], paths[0], paths[2]] and found[2].is_complete
+    nearest = find_runs(tmp_path, RunIdentity("my-env", "org/m", "0.2"), RunSettings(1, 1))[0]
+    assert str(nearest) == f"{paths[1]}, which has 0 of 1 rollouts (env_version: None != '0.2')"
 
 
 def test_half_an_emoji_is_recorded_and_derived(folder):
@@ -234,4 +235,4 @@ def test_a_file_of_something_else_is_a_sentence_and_disturbs_no_search(tmp_path,
     (folder / "attempts.jsonl").write_text(line + "\n")
     with pytest.raises(NotARun, match=r"attempts\.jsonl (is not a JSON object|lacks a field)"):
         read_run(folder)
-    assert find_incomplete(tmp_path, IDENTITY, 2, 3) is None
+    assert find_runs(tmp_path, IDENTITY, SETTINGS) == []

@@ -94,6 +94,10 @@ class OpenAIServer:
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         self._thread.start()
 
+    def quiet(self) -> None:
+        """Say nothing of clients that are gone before they have their answer."""
+        self._server.handle_error = lambda request, client_address: None
+
     @property
     def url(self) -> str:
         """The base URL, as `-b` takes it."""

@@ -1,5 +1,6 @@
 """Passing trouble: what is repeated, how long is waited, who is told."""
 
+import asyncio
 import threading
 import time
 from email.utils import formatdate
@@ -12,7 +13,9 @@ from openai_server import Reply, cut, error, text
 import verifiers as vf
 from verifiers.clients.retry import (
     LONGEST_RETRY_AFTER_SECONDS,
+    LONGEST_TROUBLE_SECONDS,
     LONGEST_WAIT_SECONDS,
+    Pause,
     backoff,
     is_repeated,
     retry_after,
@@ -171,6 +174,70 @@ async def test_a_run_tells_of_repeated_requests(openai_server):
     await env.evaluate(vf.ClientConfig(api_base_url=openai_server.url), "m", on_log=lines.append)
     (line,) = lines
     assert line.startswith("Asking the model again in 0.0 s: ") and "slow down (HTTP 429)" in line
+
+
+async def test_a_request_waits_so_long_in_all_and_says_how_often_it_was_asked(client, openai_server, monkeypatch):
+    slept = []
+
+    async def sleep(seconds):
+        slept.append(seconds)
+        clock[0] += seconds
+
+    clock = [1000.0]
+    monkeypatch.setattr("verifiers.clients.client.asyncio.sleep", sleep)
+    monkeypatch.setattr("verifiers.clients.retry.time.monotonic", lambda: clock[0])
+    openai_server.reply(error(429, "come back tomorrow", {"Retry-After": "86400"}))
+    one = client(max_retries=50)
+    with pytest.raises(vf.RateLimitError, match=r"tomorrow \(HTTP 429\) It was asked 3 times\.$"):
+        await one.get_response("hi", "m")
+    assert len(openai_server.requests) == 3 and 240 <= sum(slept) <= LONGEST_TROUBLE_SECONDS
+    reason, wait = one.told[0]
+    assert 120 <= wait <= 132
+    assert reason.endswith("(it asks to wait 86400 s; 120 s is the most that is waited at a time)")
+    await one.close()
+
+
+async def test_a_pause_that_an_endpoint_asks_for_is_everybodys(client, openai_server):
+    openai_server.reply(error(429, "slow down", {"Retry-After": "60"}), text("ok"))
+    asked = asyncio.Event()
+    first, others = client(), [client() for _ in range(3)]
+    first.on_retry = lambda reason, wait: asked.set()
+    waiting = [asyncio.create_task(first.get_response("hi", "m"))]
+    await asked.wait()
+    waiting += [asyncio.create_task(one.get_response("hi", "m")) for one in others for _ in range(8)]
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert len(openai_server.requests) == 1, "nobody else has asked"
+    elsewhere = client(api_base_url=openai_server.url + "/other")
+    assert (await elsewhere.get_response("hi", "m")).message.content == "ok"
+    for one in others:
+        one.pause.until = 0.0
+    late = await asyncio.wait_for(others[0].get_response("hi", "m"), 30)
+    assert late.message.content == "ok" and len(openai_server.requests) == 3
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    for one in (first, *others, elsewhere):
+        await one.close()
+
+
+async def test_a_pause_ends_and_a_longer_one_stays(monkeypatch):
+    clock, slept = [10.0], []
+
+    async def sleep(seconds):
+        slept.append(seconds)
+        clock[0] += seconds
+
+    monkeypatch.setattr("verifiers.clients.retry.asyncio.sleep", sleep)
+    monkeypatch.setattr("verifiers.clients.retry.time.monotonic", lambda: clock[0])
+    pause = Pause()
+    await pause.over()
+    pause.extend(5.0, "longer")
+    pause.extend(1.0, "shorter")
+    assert pause.until == 15.0 and pause.reason == "longer"
+    await pause.over()
+    await pause.over()
+    assert len(slept) == 1 and 5.0 <= slept[0] <= 5.5
 
 
 def test_how_long_is_waited():

@@ -1,5 +1,7 @@
 """Several environments as one: whose row it is, who plays it, who scores it."""
 
+import asyncio
+
 import pytest
 
 import verifiers as vf
@@ -203,3 +205,30 @@ async def test_tools_and_turns_are_the_environments_own():
 def test_mistakes_are_sentences(make, sentence):
     with pytest.raises(ValueError, match=sentence):
         make()
+
+
+async def test_a_cancelled_rollout_is_cleaned_up_by_the_group_too():
+    cleaned = []
+
+    class Group(vf.EnvGroup):
+        @vf.cleanup
+        async def note(self, state):
+            cleaned.append((self.env_names[0], state["info"]["env_id"], state["prompt"][-1]["content"]))
+
+    class Stuck(EchoPolicy):
+        asked = asyncio.Event()
+
+        async def get_native_response(self, *args, **kwargs):
+            self.asked.set()
+            await asyncio.Event().wait()
+
+    inner = Group([maths()], env_names=["sums"])
+    env = Group([inner], env_names=["all"])
+    client = Stuck()
+    task = asyncio.create_task(env.rollout(env.get_dataset()[0], client, "m"))
+    await client.asked.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert inner.envs[0].happened[-1] == "cleanup"
+    assert cleaned == [("sums", "sums", "2"), ("all", ["all", "sums"], "2")]

@@ -118,6 +118,10 @@ async def test_no_key_is_needed_until_the_judge_is_asked(openai_server, monkeypa
         (error(500, "broken"), r"^Judge model API error\. .*broken"),
         (error(401, "who are you"), r"^Judge model API error\. .*who are you"),
         (cut(), r"^Judge model API error\. "),
+        (
+            Reply(body=b"<html>Hi", headers={"Content-Type": "text/html"}),
+            r"^Judge model API error\. .*something that is not a chat completion: '?<html>Hi",
+        ),
         (text(""), r"^Judge model gave an empty answer\. .*Model: gpt-4.1-nano$"),
         (text(None), r"^Judge model gave an empty answer\. "),
     ],

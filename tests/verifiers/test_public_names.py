@@ -247,6 +247,8 @@ TESTED_BY = {
     "verifiers/test_responses_client.py::test_text_usage_and_what_is_sent": "OpenAIResponsesClient",
     "verifiers/test_runner.py::test_one_failing_rollout_disturbs_no_other": "EmptyModelResponseError Error ModelError",
     "verifiers/test_runner.py::test_infrastructure_and_useless_answers_are_retried_and_kept": "InvalidModelResponseError",
+    "verifiers/test_runner.py::test_a_run_that_is_in_vain_ends": "RepeatedError",
+    "verifiers/test_runner.py::test_what_is_no_answer_of_a_model_is_unscored": "UnreadableResponseError",
     "verifiers/test_runner.py::test_a_refused_key_ends_the_run_early_and_keeps_what_is_done": "ModelAuthError",
     "verifiers/test_runner.py::test_sync_doors_tear_down_in_the_loop_they_used": "Environment SingleTurnEnv teardown",
     "verifiers/test_rollout.py::test_a_conversation_that_outgrew_the_model_ends_and_is_no_failure": "OverlongPromptError",

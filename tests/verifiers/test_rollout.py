@@ -192,6 +192,22 @@ async def test_a_time_limit_ends_a_rollout_but_not_its_score():
     assert state["reward"] == 1.0 and env.happened == ["cleanup", "late"]
 
 
+@pytest.mark.parametrize(("stuck", "kind", "words"), [
+    ("setup_state", vf.InfraError, "The environment was not set up within the rollout's 0.05 seconds (timeout_seconds)."),
+    ("get_model_response", vf.ModelError, "The model gave no answer within the rollout's 0.05 seconds (timeout_seconds)."),
+])  # fmt: skip
+async def test_without_any_answer_in_time_there_is_nothing_to_score(stuck, kind, words):
+    async def wait(*_, **__):
+        await asyncio.Event().wait()
+
+    env = Talk(timeout_seconds=0.05, rubric=vf.Rubric(funcs=[lambda completion: 1.0]))
+    setattr(env, stuck, wait)
+    state = await play(env, Script("x"))
+    assert state["stop_condition"] == "timeout_reached" and state["timed_out"] and state["is_completed"]
+    assert type(state["error"]) is kind and str(state["error"]) == words
+    assert state["reward"] is None and env.happened == ["cleanup", "late"]
+
+
 async def test_a_timeout_of_the_authors_own_is_not_the_limit():
     class Own(Talk):
         async def env_response(self, messages, state, **kwargs):

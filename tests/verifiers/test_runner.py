@@ -4,12 +4,13 @@ import asyncio
 import json
 
 import pytest
-from openai_server import error, text
+from openai_server import Reply, error, text
 
 import verifiers as vf
-from prime_evals import ResumeMismatch, read_run
+from prime_evals import Brief, ResumeMismatch, open_run, read_run, summarize
 from verifiers.evaluation.policies import EchoPolicy, Policy
-from verifiers.evaluation.runner import Reports, Runner, RunOptions
+from verifiers.evaluation.recording import open_store
+from verifiers.evaluation.runner import Reports, Runner, RunOptions, number_rows
 
 ROWS = [{"question": f"word{number}", "answer": f"word{number}"} for number in range(4)]
 
@@ -325,3 +326,170 @@ async def test_a_run_that_cannot_begin_lets_go_of_its_folder(tmp_path):
         await env.evaluate(object(), "m", results_path=tmp_path / "run")
     result = await env.evaluate(EchoPolicy(), "m", results_path=tmp_path / "run")
     assert len(result["outputs"]) == len(ROWS), refused
+
+
+async def test_a_run_that_is_in_vain_ends(tmp_path):
+    def failing(message):
+        return Failing({(e, r): [message(e * 5 + r)] for e in range(4) for r in range(5)})
+
+    client = failing(lambda n: vf.ModelError(f"no model here (request {n}, id a{n}f)"))
+    options = {"rollouts_per_example": 5, "max_concurrent": 1, "results_path": tmp_path / "run"}
+    with pytest.raises(
+        vf.RepeatedError, match=r"^Each of the first 3 rollouts ended with the same error, so the run was"
+    ):
+        await make().evaluate(client, "m", stop_after_same_errors=3, **options)
+    assert len(client.asked) == 3 and len(read_run(tmp_path / "run").results) == 3
+    result = await make().evaluate(Failing({}), "m", **options, retry="errored")
+    assert [row["reward"] for row in result["outputs"]] == [1.0] * 20
+
+    for kind in (vf.RateLimitError, vf.InfraError, vf.EmptyModelResponseError):
+        client = failing(lambda n, kind=kind: kind("again"))
+        await make().evaluate(client, "m", rollouts_per_example=5, stop_after_same_errors=3)
+        assert len(client.asked) == 20, "time may heal it, or it says something of the model"
+    client = failing(lambda n: vf.ModelError(str(["this", "that"][n % 2])))
+    await make().evaluate(client, "m", rollouts_per_example=5, stop_after_same_errors=2)
+    client = Failing({(0, 0): [None], **{(e, 0): [vf.ModelError("x")] for e in range(1, 4)}})
+    await make().evaluate(client, "m", max_concurrent=1, stop_after_same_errors=2)
+    assert len(client.asked) == 4, "not all from the first on"
+
+
+async def test_what_is_no_answer_of_a_model_is_unscored(openai_server):
+    openai_server.reply(Reply(body=b"<html>Welcome</html>", headers={"Content-Type": "text/html"}), text("word1"))
+    client = vf.ClientConfig(api_base_url=openai_server.url)
+    result = await make().evaluate(client, "m", num_examples=2, max_concurrent=1)
+    assert [row["reward"] for row in result["outputs"]] == [None, 1.0]
+    assert result["outputs"][0]["error"]["error"] == "UnreadableResponseError"
+    openai_server.reply(Reply(body=b""), text("word0"))
+    result = await make().evaluate(client, "m", num_examples=1, max_retries=1, retry_delay_seconds=0.001)
+    assert [row["reward"] for row in result["outputs"]] == [1.0], "it may be in passing"
+
+
+@pytest.mark.parametrize(("retry", "again"), [("errored", {(0, 0), (1, 0)}), ("unscored", {(0, 0)}), (None, set())])
+async def test_only_what_is_asked_for_is_played_again(tmp_path, retry, again):
+    client = Failing({(0, 0): [vf.ModelError("down"), None], (1, 0): [vf.EmptyModelResponseError("mute"), None]})
+    first = await make().evaluate(client, "m", results_path=tmp_path / "run")
+    assert [row["reward"] for row in first["outputs"]] == [None, 0.0, 1.0, 1.0]
+    client.asked.clear()
+    second = await make().evaluate(client, "m", results_path=tmp_path / "run", retry=retry)
+    assert set(client.asked) == again
+    wanted = {(0, 0): None, (1, 0): 0.0, (2, 0): 1.0, (3, 0): 1.0} | dict.fromkeys(again, 1.0)
+    assert [row["reward"] for row in second["outputs"]] == list(wanted.values())
+    run = read_run(tmp_path / "run")
+    assert {key: one.output["reward"] for key, one in run.results.items()} == wanted
+    numbers = [(one.key, one.attempt) for one in run.attempts]
+    assert set(numbers) == {((e, 0), 1) for e in range(4)} | {(key, 2) for key in again} and len(numbers) == 4 + len(
+        again
+    )
+    rows = [json.loads(line)["reward"] for line in (tmp_path / "run/results.jsonl").read_text().splitlines()]
+    assert rows == list(wanted.values())
+
+
+async def test_of_a_group_all_are_played_again_and_one_result_each_counts(tmp_path):
+    def compare(states):
+        return [float(len(states)) for _ in states]
+
+    env = make(rubric=vf.Rubric(funcs=[compare]))
+    options = {"num_examples": 2, "rollouts_per_example": 3, "results_path": tmp_path / "run"}
+    client = Failing({(1, 2): [vf.ModelError("down"), None]})
+    first = await env.evaluate(client, "m", **options)
+    assert [row["reward"] for row in first["outputs"]] == [3.0] * 3 + [2.0, 2.0, None]
+    client.asked.clear()
+    second = await env.evaluate(client, "m", **options, retry="unscored")
+    assert sorted(client.asked) == [(1, 0), (1, 1), (1, 2)]
+    assert [row["reward"] for row in second["outputs"]] == [3.0] * 6
+    with open_run(tmp_path / "run") as run:
+        assert [one["attempt"] for one in run.attempts((1, 2))] == [1, 2] and run.counts.attempts == 9
+        assert run.attempts((1, 2))[0]["output"]["error"]["message"] == "down"
+
+
+async def test_of_a_group_that_was_cut_off_what_was_played_is_there_and_not_final(tmp_path):
+    def compare(states):
+        return [float(len(states)) for _ in states]
+
+    reached = asyncio.Event()
+
+    class Stuck(EchoPolicy):
+        async def get_native_response(self, prompt, model, sampling_args, tools, state=None, **_):
+            if state["rollout_index"] == 2:
+                reached.set()
+                await asyncio.Event().wait()
+            return await super().get_native_response(prompt, model, sampling_args, tools, state=state)
+
+    env = make(rubric=vf.Rubric(funcs=[compare]))
+    options = {"num_examples": 1, "rollouts_per_example": 3, "max_concurrent": 1, "results_path": tmp_path / "run"}
+    task = asyncio.create_task(env.evaluate(Stuck(), "m", **options))
+    await reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    run = read_run(tmp_path / "run")
+    assert [(one.key, one.attempt, one.final) for one in run.attempts] == [((0, 0), 1, False), ((0, 1), 1, False)]
+    assert run.attempts[0].output["completion"] and not run.results
+    await env.evaluate(Failing({}), "m", **options)
+    finals = [(one.key, one.attempt) for one in read_run(tmp_path / "run").attempts if one.final]
+    assert finals == [((0, 0), 2), ((0, 1), 2), ((0, 2), 1)]
+
+
+async def test_finishing_ends_with_what_is_being_played(tmp_path):
+    client = Failing({(1, 0): [vf.InfraError("x"), None]})
+    options = RunOptions(max_retries=3, retry_delay_seconds=3600.0, max_concurrent=2)
+    env = make()
+    rows = env.get_dataset()
+    store = open_store(env, number_rows(rows), "m", results_path=tmp_path / "run")
+    runner = Runner(env, rows, client, "m", None, options, store)
+    runner.listener = lambda progress, new: runner.finish() if progress.retries else None
+    outputs = await asyncio.wait_for(runner.run(), 30)
+    store.close()
+    assert (1, 0) not in {(row["example_id"], row["rollout_index"]) for row in outputs}
+    assert len(outputs) == len(client.asked) - 1 and client.asked.count((1, 0)) == 1
+    assert [one.key for one in read_run(tmp_path / "run").attempts if not one.final] == [(1, 0)]
+
+
+async def test_a_run_that_keeps_briefs_says_the_same(tmp_path):
+    env = make(rubric=vf.Rubric(funcs=[right]))
+    rows = [{**row, "rollout_index": index} for row in env.get_dataset() for index in range(2)]
+    plan = {(1, 0): [vf.ModelError("down " * 900)], (2, 0): [vf.EmptyModelResponseError("mute")]}
+    whole = Runner(env, rows, Failing(plan), "m")
+    store = open_store(env, number_rows(rows), "m", results_path=tmp_path / "run")
+    brief = Runner(env, rows, Failing(plan), "m", store=store, keep_outputs=False)
+    alone = Runner(env, rows, Failing(plan), "m", keep_outputs=False)
+    summaries = []
+    for runner in (whole, brief, alone):
+        await runner.run()
+        summaries.append(summarize(runner.ordered(), 2))
+    assert summaries[0] == summaries[1] == summaries[2]
+    assert all(isinstance(one, Brief) for one in brief.ordered()) and len(brief.ordered()[2]["error"]["message"]) < 2000
+    store.close()
+    again = open_store(env, number_rows(rows), "m", results_path=tmp_path / "run")
+    resumed = Runner(env, rows, Failing({}), "m", store=again, keep_outputs=False)
+    await resumed.run()
+    again.close()
+    assert summarize(resumed.ordered(), 2) == summaries[0] and resumed.progress.resumed == 8
+
+
+async def test_what_holds_itself_is_recorded_as_a_note(tmp_path):
+    class Ring(vf.SingleTurnEnv):
+        async def setup_state(self, state):
+            state["info"]["me"] = state["info"]
+            deep = state["info"]["deep"] = []
+            for _ in range(2000):
+                deep.append([])
+                deep = deep[0]
+            state["ring"] = ring = {}
+            ring["ring"] = ring
+
+    env = Ring(dataset=ROWS[:1], rubric=vf.Rubric())
+    await env.evaluate(EchoPolicy(), "m", results_path=tmp_path / "run")
+    (row,) = read_run(tmp_path / "run").outputs()
+    assert row["info"]["me"] == "<dict that holds itself>" and "more than 200 levels deep" in json.dumps(
+        row["info"]["deep"]
+    )
+    with pytest.raises(
+        ValueError, match=r"^state_columns value for 'ring' is not JSON-serializable: dict that holds itself"
+    ):
+        await env.evaluate(EchoPolicy(), "m", state_columns=["ring"])
+
+
+def test_an_unknown_retry_is_a_sentence():
+    with pytest.raises(ValueError, match=r"^retry is 'errored' or 'unscored', not 'all'.$"):
+        RunOptions(retry="all")

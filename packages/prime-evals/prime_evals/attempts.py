@@ -3,8 +3,9 @@ as done.
 
 A line is `{"kind": "run", …}` (identity and settings; the first line, and again when a run is resumed with more
 examples) or `{"kind": "attempt", "run": digest, "example_id", "rollout_index", "attempt", "final", "recorded_at",
-"output"}`. An attempt that was retried, or cut off by something that ended the run, is not final. A last line torn by
-a kill is dropped.
+"output"}`, with `"of": [k, n]` where several became final together. An attempt that was retried, cut off by something that
+ended the run, or that waits for the others of its group to be scored, is not final. A rollout's result is its latest final
+attempt. A last line torn by a kill is dropped.
 """
 
 from __future__ import annotations
@@ -13,19 +14,20 @@ import contextlib
 import fcntl
 import json
 import os
+import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from prime_evals.briefs import Brief
 from prime_evals.errors import NotARun, RecordingFailed, ResumeMismatch, RunInUse
 from prime_evals.files import UNPAIRED, sync_folder
-from prime_evals.identity import RunIdentity, RunSettings, mismatch_sentence
-
-FILE_NAME = "attempts.jsonl"
-Key = tuple[Any, int]
-"""(example_id, rollout_index): which rollout of a run."""
+from prime_evals.identity import RunIdentity, RunSettings, differing, mismatch_sentence
+from prime_evals.index import lacking
+from prime_evals.opened import OpenRun
+from prime_evals.records import FILE_NAME, Key, Record, read_at, scan, settled
 
 
 @dataclass(slots=True)
@@ -75,33 +77,8 @@ def _order(key: Key) -> tuple[bool, Any, int]:
     return (not isinstance(example, int), example if isinstance(example, int) else str(example), key[1])
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    with path.open("rb") as file:
-        yield from enumerate(file, 1)
-
-
-def _read(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of the file; a torn last line is left out, a broken one before it is an error."""
-    broken: int | None = None
-    for number, line in _lines(path):
-        if broken is not None:
-            raise NotARun(
-                f"Line {broken} of {path} is not JSON, so the run cannot be trusted; mend or remove the line."
-            )
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError:
-            broken = number
-            continue
-        if not isinstance(record, dict):
-            raise NotARun(f"Line {number} of {path} is not a JSON object, so the run cannot be trusted.")
-        yield record
-
-
 def read_run(directory: str | os.PathLike[str]) -> Run:
-    """The run in `directory`. Raises NotARun with a sentence when there is none."""
+    """The run in `directory`, all of it in memory; `open_run` is for large ones. Raises NotARun with a sentence."""
     folder = Path(directory)
     path = folder / FILE_NAME
     if not path.is_file():
@@ -110,34 +87,30 @@ def read_run(directory: str | os.PathLike[str]) -> Run:
     started_at = 0.0
     attempts = []
     try:
-        for record in _read(path):
-            if record.get("kind") == "run":
-                started_at = started_at or float(record.get("started_at", 0.0))
-                header = record
-            elif record.get("kind") == "attempt":
+        for record in settled(scan(path)):
+            data = record.data
+            if data.get("kind") == "run":
+                started_at = started_at or float(data.get("started_at", 0.0))
+                header = data
+            elif data.get("kind") == "attempt":
+                made, at = data.get("attempt", 1), data.get("recorded_at", 0.0)
                 attempts.append(
-                    Attempt(
-                        record["example_id"],
-                        record["rollout_index"],
-                        record["output"],
-                        record.get("attempt", 1),
-                        record.get("final", True),
-                        record.get("recorded_at", 0.0),
-                    )
+                    Attempt(data["example_id"], data["rollout_index"], data["output"], made, record.final, at)
                 )
         if header is None:
             raise NotARun(f"No evaluation run in {folder}: {FILE_NAME} has no description of the run in it.")
         identity, settings = RunIdentity.from_dict(header["identity"]), RunSettings.from_dict(header["settings"])
     except (KeyError, TypeError, ValueError) as error:
-        raise NotARun(f"No evaluation run in {folder}: a record of {FILE_NAME} lacks a field ({error}).") from None
+        raise lacking(folder, error) from None
     return Run(folder, identity, settings, started_at, attempts)
 
 
 class AttemptStore:
     """Writes one run. Opening a folder that holds the same run continues it; another run there is a ResumeMismatch.
 
-    `append` is not thread-safe by itself; one writer at a time, also between processes (RunInUse). Raises
-    RecordingFailed when the disk refuses; what was recorded before stays intact.
+    `recorded`: the brief of every rollout's result; `read` gives the whole row. `tried`: the highest attempt number of
+    every rollout of which anything is recorded. `append` is not thread-safe by itself; one writer at a time, also between
+    processes (RunInUse). Raises RecordingFailed when the disk refuses; what was recorded before stays intact.
     """
 
     def __init__(self, directory: str | os.PathLike[str], identity: RunIdentity, settings: RunSettings) -> None:
@@ -145,7 +118,9 @@ class AttemptStore:
         self.identity = identity
         self.settings = settings
         self.path = self.directory / FILE_NAME
-        self.recorded: dict[Key, Attempt] = {}
+        self.recorded: dict[Key, Brief] = {}
+        self.tried: dict[Key, int] = {}
+        self._run: OpenRun | None = None
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._file: BinaryIO = self.path.open("ab")
@@ -155,7 +130,7 @@ class AttemptStore:
             self._lock()
             self._continue_or_begin()
         except BaseException:
-            self._file.close()
+            self.close()
             raise
 
     def _lock(self) -> None:
@@ -169,22 +144,22 @@ class AttemptStore:
     def _continue_or_begin(self) -> None:
         self._drop_torn_line()
         if self.path.stat().st_size:
-            run = read_run(self.directory)
-            differences = run.identity.differences(self.identity)
-            old, new = run.settings, self.settings
-            if old.rollouts_per_example != new.rollouts_per_example:
-                differences.append(f"rollouts_per_example: {old.rollouts_per_example} != {new.rollouts_per_example}")
-            if new.num_examples < old.num_examples:
-                differences.append(f"num_examples: {old.num_examples} != {new.num_examples}")
+            self._run = OpenRun(self.directory)
+            differences = differing(self._run.identity, self._run.settings, self.identity, self.settings)
             if differences:
                 raise ResumeMismatch(mismatch_sentence(self.directory, differences))
-            self.recorded = run.results
-            if old.to_dict() == new.to_dict():
+            self.recorded = {(brief.example_id, brief.rollout_index): brief for brief in self._run.briefs()}
+            self.tried = {(example, index): attempt for example, index, attempt in self._run.tries()}
+            if self._run.settings.to_dict() == self.settings.to_dict():
                 return
         header = {"kind": "run", "format": 1, "run": self.identity.digest, "started_at": time.time()}
         self._write([{**header, "identity": self.identity.to_dict(), "settings": self.settings.to_dict()}])
         with contextlib.suppress(OSError):
             sync_folder(self.directory)
+        if self._run is None:
+            # The index is a help to those who read, and can always be made later.
+            with contextlib.suppress(OSError, sqlite3.Error):
+                self._run = OpenRun(self.directory)
 
     def _drop_torn_line(self) -> None:
         """End the file at the last whole line. A line that is whole but for its newline is kept."""
@@ -208,35 +183,60 @@ class AttemptStore:
                 file.seek(size)
                 file.write(b"\n")
 
-    def append(self, attempts: Sequence[Attempt]) -> None:
-        """Record attempts together: one write, on disk when this returns."""
-        self._write(
-            [
-                {
-                    "kind": "attempt",
-                    "run": self.identity.digest,
-                    "example_id": attempt.example_id,
-                    "rollout_index": attempt.rollout_index,
-                    "attempt": attempt.attempt,
-                    "final": attempt.final,
-                    "recorded_at": attempt.recorded_at,
-                    "output": attempt.output,
-                }
-                for attempt in attempts
-            ]
-        )
-        self.recorded.update({attempt.key: attempt for attempt in attempts if attempt.final})
+    def append(self, *batches: Sequence[Attempt]) -> None:
+        """Record attempts: one write, on disk when this returns. A batch of final ones becomes final all or none."""
+        records = [record for batch in batches for record in self._records(batch)]
+        attempts = [attempt for batch in batches for attempt in batch]
+        written, lines = self._write(records)
+        for attempt, record in zip(attempts, written, strict=True):
+            record.final = attempt.final
+            self.tried[attempt.key] = max(attempt.attempt, self.tried.get(attempt.key, 0))
+            if attempt.final:
+                self.recorded[attempt.key] = Brief.of(attempt.output, attempt.attempt, record.offset, record.length)
+        if self._run is not None and written:
+            try:
+                self._run.add(written, lines)
+            except (OSError, sqlite3.Error, NotARun):  # a full disk, say; whoever opens the run next makes up for it
+                self._run.close()
+                self._run = None
 
-    def _write(self, records: list[dict[str, Any]]) -> None:
-        text = "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records)
+    def _records(self, batch: Sequence[Attempt]) -> Iterator[dict[str, Any]]:
+        for number, attempt in enumerate(batch, 1):
+            yield {
+                "kind": "attempt",
+                "run": self.identity.digest,
+                "example_id": attempt.example_id,
+                "rollout_index": attempt.rollout_index,
+                "attempt": attempt.attempt,
+                "final": attempt.final,
+                **({"of": [number, len(batch)]} if len(batch) > 1 and all(one.final for one in batch) else {}),
+                "recorded_at": attempt.recorded_at,
+                "output": attempt.output,
+            }
+
+    def read(self, key: Key) -> dict[str, Any]:
+        """The whole row of a recorded rollout. Raises KeyError."""
+        brief = self.recorded[key]
+        return read_at(self.path, brief.offset, brief.length)["output"]
+
+    def _write(self, records: list[dict[str, Any]]) -> tuple[list[Record], list[bytes]]:
+        """Append; gives the records with where each lies, and their bytes."""
+        lines = [
+            json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8", UNPAIRED) for record in records
+        ]
         before = os.fstat(self._file.fileno()).st_size
         try:
-            self._file.write(text.encode("utf-8", UNPAIRED))
+            self._file.write(b"".join(line + b"\n" for line in lines))
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
             self._discard(before)
             raise RecordingFailed.from_os_error(error, self.directory, len(self.recorded)) from error
+        written = []
+        for record, line in zip(records, lines, strict=True):
+            written.append(Record(before, len(line), record))
+            before += len(line) + 1
+        return written, lines
 
     def _discard(self, size: int) -> None:
         """After a failed write: forget what is still buffered and end the file where it was."""
@@ -249,6 +249,9 @@ class AttemptStore:
 
     def close(self) -> None:
         """Let go of the file; the folder can then be resumed."""
+        if self._run is not None:
+            self._run.close()
+            self._run = None
         with contextlib.suppress(OSError):
             self._file.close()
 

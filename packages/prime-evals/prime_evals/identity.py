@@ -67,6 +67,21 @@ class RunSettings:
         return cls(**{name: data[name] for name in cls.__slots__ if name in data})
 
 
+def differing(
+    identity: RunIdentity, settings: RunSettings, other: RunIdentity, wanted: RunSettings, may_grow: bool = True
+) -> list[str]:
+    """What keeps a recorded run from being continued as `other` with the settings `wanted`, as `model: 'a' != 'b'`.
+
+    may_grow: whether more examples are the same run.
+    """
+    found = identity.differences(other)
+    if settings.rollouts_per_example != wanted.rollouts_per_example:
+        found.append(f"rollouts_per_example: {settings.rollouts_per_example} != {wanted.rollouts_per_example}")
+    if wanted.num_examples < settings.num_examples or (not may_grow and wanted.num_examples > settings.num_examples):
+        found.append(f"num_examples: {settings.num_examples} != {wanted.num_examples}")
+    return found
+
+
 def mismatch_sentence(directory: Path, differences: list[str]) -> str:
     """Why the run in `directory` cannot be continued."""
     return (

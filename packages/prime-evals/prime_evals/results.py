@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prime_evals.attempts import Run, read_run
 from prime_evals.errors import RecordingFailed
 from prime_evals.files import write_atomically
+from prime_evals.opened import OpenRun, open_run
 from prime_evals.statistics import average_metrics, average_usage, deviation, is_scored, mean, pass_at, rewards
 
 RESULTS_NAME = "results.jsonl"
@@ -18,7 +18,7 @@ METADATA_NAME = "metadata.json"
 
 
 def summarize(
-    outputs: Sequence[dict[str, Any]], rollouts_per_example: int, pass_threshold: float = 0.5
+    outputs: Sequence[Mapping[str, Any]], rollouts_per_example: int, pass_threshold: float = 0.5
 ) -> dict[str, Any]:
     """Averages, pass@k and counts. Keys: avg_reward, std_reward, avg_metrics, avg_error (share of rollouts that ended
     with an error), pass_at_k, pass_all_k, pass_threshold, usage (mean tokens a rollout), num_scored, num_rollouts.
@@ -40,11 +40,10 @@ def summarize(
     }
 
 
-def metadata(run: Run, outputs: Sequence[dict[str, Any]] | None = None) -> dict[str, Any]:
+def metadata(run: OpenRun, briefs: Sequence[Mapping[str, Any]] | None = None) -> dict[str, Any]:
     """metadata.json of a run: what was run, then `summarize`. `time`: seconds from the start to the last attempt."""
-    rows = run.outputs() if outputs is None else outputs
-    ended = max((attempt.recorded_at for attempt in run.attempts), default=run.started_at)
     identity = run.identity
+    found = list(run.briefs()) if briefs is None else briefs
     return {
         "env_id": identity.env_id,
         "env_args": dict(identity.env_args),
@@ -52,8 +51,8 @@ def metadata(run: Run, outputs: Sequence[dict[str, Any]] | None = None) -> dict[
         "num_examples": run.settings.num_examples,
         "rollouts_per_example": run.settings.rollouts_per_example,
         "sampling_args": dict(identity.sampling_args),
-        "time": max(0.0, ended - run.started_at),
-        **summarize(rows, run.settings.rollouts_per_example, run.settings.pass_threshold),
+        "time": max(0.0, (run.ended_at or run.started_at) - run.started_at),
+        **summarize(found, run.settings.rollouts_per_example, run.settings.pass_threshold),
         **dict(run.settings.details),
     }
 
@@ -61,15 +60,15 @@ def metadata(run: Run, outputs: Sequence[dict[str, Any]] | None = None) -> dict[
 def derive(directory: str | os.PathLike[str]) -> dict[str, Any]:
     """Write both files of the run in `directory` from its attempts, each atomically; gives the metadata.
 
-    Raises NotARun, and RecordingFailed when the disk refuses (older files then stay as they were).
+    One row is in memory at a time. Raises NotARun, and RecordingFailed when the disk refuses (older files then stay as
+    they were).
     """
-    run = read_run(directory)
-    rows = run.outputs()
-    described = metadata(run, rows)
     folder = Path(directory)
-    try:
-        write_atomically(folder / RESULTS_NAME, (json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-        write_atomically(folder / METADATA_NAME, [json.dumps(described, ensure_ascii=False, indent=2) + "\n"])
-    except OSError as error:
-        raise RecordingFailed.from_os_error(error, folder, len(rows)) from error
+    with open_run(folder) as run:
+        described = metadata(run)
+        try:
+            write_atomically(folder / RESULTS_NAME, (json.dumps(row, ensure_ascii=False) + "\n" for row in run.rows()))
+            write_atomically(folder / METADATA_NAME, [json.dumps(described, ensure_ascii=False, indent=2) + "\n"])
+        except OSError as error:
+            raise RecordingFailed.from_os_error(error, folder, described["num_rollouts"]) from error
     return described

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
-from prime_evals.attempts import FILE_NAME, Run, read_run
 from prime_evals.errors import EvalsError
-from prime_evals.identity import RunIdentity
+from prime_evals.identity import RunIdentity, RunSettings, differing
+from prime_evals.opened import open_run
+from prime_evals.records import FILE_NAME
 
 
 def run_folder(base: Path, env_id: str, model: str) -> Path:
@@ -20,17 +23,40 @@ def new_run_path(base: Path, env_id: str, model: str) -> Path:
     return run_folder(base, env_id, model) / uuid.uuid4().hex[:8]
 
 
-def find_incomplete(base: Path, identity: RunIdentity, rollouts_per_example: int, num_examples: int) -> Run | None:
-    """The newest run under `base` that these settings could finish, or None."""
-    folder = run_folder(base, identity.env_id, identity.model)
-    files = sorted(folder.glob(f"*/{FILE_NAME}"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in files:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A run, and why it is not the one that was looked for: what differs, and whether it is complete."""
+
+    directory: Path
+    finished: int
+    planned: int
+    differences: tuple[str, ...]
+    changed_at: float
+
+    @property
+    def is_complete(self) -> bool:
+        return self.finished >= self.planned
+
+    def __str__(self) -> str:
+        """The folder, and what speaks against it."""
+        state = "is complete" if self.is_complete else f"has {self.finished} of {self.planned} rollouts"
+        return f"{self.directory}, which {state}" + (f" ({'; '.join(self.differences)})" if self.differences else "")
+
+
+def find_runs(base: Path, identity: RunIdentity, settings: RunSettings) -> list[Found]:
+    """The runs of this environment under `base`, nearest first: fewest differences, then incomplete ones, then newest."""
+    found = []
+    plain = identity.env_id.replace("/", "--")
+    for path in base.glob(f"evals/{escape(plain)}--*/*/{FILE_NAME}"):
         try:
-            run = read_run(path.parent)
-        except EvalsError:
+            with open_run(path.parent) as run:
+                if run.identity.env_id != identity.env_id:
+                    continue
+                counts = run.counts
+                different = tuple(differing(run.identity, run.settings, identity, settings, may_grow=False))
+                changed_at = path.stat().st_mtime
+        except (EvalsError, OSError):
             continue
-        same = run.identity.digest == identity.digest and run.settings.rollouts_per_example == rollouts_per_example
-        wanted = num_examples * rollouts_per_example
-        if same and run.settings.num_examples <= num_examples and len(run.results) < wanted:
-            return run
-    return None
+        found.append(Found(path.parent, counts.finished, counts.planned, different, changed_at))
+    found.sort(key=lambda one: (len(one.differences), one.is_complete, -one.changed_at))
+    return found

@@ -7,6 +7,7 @@
     │ ├ JudgeError                 a judge could not be asked                                 → unscored
     │ └ InvalidModelResponseError  it answered, but not with something usable                   → scored, retried
     │   └ EmptyModelResponseError
+    │     └ UnreadableResponseError   a web page, garbage, nothing: no answer of a model        → unscored, retried
     ├ OverlongPromptError          the conversation no longer fits into the model               → scored, truncated
     ├ ToolError                    → scored
     │ ├ ToolParseError
@@ -16,7 +17,8 @@
     │ └ SandboxError
     │   └ BrowserSandboxError
     ├ ScoringTimeoutError          scoring outlived its time limit                              → unscored
-    └ RolloutError                 the environment's own code raised something else             → unscored
+    ├ RolloutError                 the environment's own code raised something else             → unscored
+    └ RepeatedError                no rollout's own: all of them ended with the same error      → the run ends early
 
 Unscored means `reward` is None and the rollout stays out of every average. "Retried" counts against `max_retries`.
 """
@@ -52,6 +54,10 @@ class InvalidModelResponseError(ModelError):
 
 class EmptyModelResponseError(InvalidModelResponseError):
     """The model answered nothing at all."""
+
+
+class UnreadableResponseError(EmptyModelResponseError):
+    """The endpoint answered, and there is no answer of a model in it: a web page, garbage, an empty body."""
 
 
 class OverlongPromptError(Error):
@@ -94,6 +100,10 @@ class RolloutError(Error):
     """The environment's code raised something that is not a `vf.Error`; the original is `__cause__`."""
 
 
+class RepeatedError(Error):
+    """Rollout after rollout ended with the same error, so that playing the others would be in vain."""
+
+
 def typed(error: BaseException) -> Error:
     """`error` itself when it is one of ours, else a RolloutError caused by it."""
     if isinstance(error, Error):
@@ -110,6 +120,8 @@ def typed(error: BaseException) -> Error:
 
 def is_unscored(error: BaseException | None) -> bool:
     """Whether a rollout that ended with `error` says nothing about the model."""
+    if isinstance(error, UnreadableResponseError):
+        return True
     if error is None or isinstance(error, InvalidModelResponseError | OverlongPromptError | ToolError):
         return False
     if isinstance(error, ModelError | InfraError | ScoringTimeoutError | RolloutError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import signal
@@ -13,24 +12,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prime_evals import (
-    AttemptStore,
-    EvalsError,
-    RunIdentity,
-    derive,
-    find_incomplete,
-    new_run_path,
-    summarize,
-)
+from prime_evals import AttemptStore, EvalsError, RunIdentity, derive, new_run_path, summarize
 from verifiers.cli.eval_arguments import Arguments, parse
 from verifiers.cli.eval_server import load_on_server
-from verifiers.errors import Error
+from verifiers.errors import Error, RepeatedError
+from verifiers.evaluation.ending import Ending, finish
 from verifiers.evaluation.models import ModelNotResolved, ResolvedModel, resolve_model
 from verifiers.evaluation.outputs import StateColumnError
 from verifiers.evaluation.progress import view
 from verifiers.evaluation.recording import identity_of, settings_of
 from verifiers.evaluation.replay import ReplayPolicy
 from verifiers.evaluation.report import as_data, render
+from verifiers.evaluation.resuming import run_to_continue
 from verifiers.evaluation.runner import Runner, RunOptions, number_rows
 from verifiers.evaluation.standing import Watched
 from verifiers.loading import (
@@ -50,7 +43,6 @@ if TYPE_CHECKING:
     from verifiers.envs.environment import Environment
 
 INTERRUPTED = 128 + signal.SIGINT
-TERMINATED = 128 + signal.SIGTERM
 
 
 class CommandError(Exception):
@@ -113,31 +105,48 @@ def _evaluate(arguments: Arguments) -> int:
             max_retries=arguments.max_retries,
             independent_scoring=arguments.independent_scoring,
             state_columns=arguments.state_columns,
+            retry=arguments.retry,
+            stop_after_same_errors=arguments.stop_after,
             on_log=lambda text: print(text, file=sys.stderr) if arguments.verbose else None,
         ),
         store,
+        keep_outputs=False,
     )
-    ended = run(_play(plan.env, runner), plan.env.max_workers)
     results = None
-    failure = ended.failure
-    if store is not None:
-        results = store.directory
-        store.close()
+    failure: Exception | None = None
+    with Ending() as ending:
         try:
-            derive(store.directory)
-        except EvalsError as error:
-            failure = failure or error
-    _report(plan, runner, results)
-    if ended.signal is not None:
+            failure = run(_play(plan.env, runner, ending), plan.env.max_workers)
+        except KeyboardInterrupt:  # code of the environment's that held the event loop
+            pass
+        ending.ends(None)
+        if store is not None:
+            results = store.directory
+            store.close()
+            try:
+                derive(store.directory)
+            except EvalsError as error:
+                failure = failure or error
+        _report(plan, runner, results)
+    if ending.code is not None:
         print(_interrupted(runner, results), file=sys.stderr)
-        return 128 + ended.signal
-    if failure is not None or runner.stopped is not None:
-        print(f"Error: {failure or runner.stopped}", file=sys.stderr)
+        return ending.code
+    failure = failure or runner.stopped
+    if failure is not None:
+        print(f"Error: {failure}{_go_on(failure, results)}", file=sys.stderr)
         return 1
     if runner.outputs and not runner.progress.scored:
         print("Error: No rollout could be scored; the errors above say why.", file=sys.stderr)
         return 1
     return 0
+
+
+def _go_on(failure: Exception, results: Path | None) -> str:
+    """How a run goes on that was ended because it was in vain."""
+    if not isinstance(failure, RepeatedError):
+        return ""
+    again = "" if results is None else f", and then continue with --resume {results} --retry errored"
+    return f" Mend that{again}; --stop-after 0 plays on all the same."
 
 
 def _plan(arguments: Arguments) -> Plan:
@@ -225,6 +234,8 @@ def _results_base(arguments: Arguments) -> Path:
 def _open_store(plan: Plan) -> AttemptStore:
     arguments, identity = plan.arguments, plan.identity
     base = _results_base(arguments)
+    settings = settings_of(plan.env, number_rows(plan.rows), arguments.state_columns, plan.model.base_url)
+    settings = replace(settings, details={**settings.details, **_besides(plan)})
     if arguments.resume is None:
         path = new_run_path(base, identity.env_id, identity.model)
     elif arguments.resume:
@@ -232,15 +243,10 @@ def _open_store(plan: Plan) -> AttemptStore:
         if not (path / "attempts.jsonl").is_file():
             raise CommandError(f"There is no run to resume in {path}; leave --resume out to start one.")
     else:
-        run = find_incomplete(base, identity, plan.rollouts_per_example, plan.num_examples)
-        if run is None:
-            raise CommandError(
-                f"There is no incomplete run with these settings under {base}; leave --resume out to start one."
-            )
-        path = run.directory
-        print(f"Continuing {path}: {len(run.results)} rollouts are there.", file=sys.stderr)
-    settings = settings_of(plan.env, number_rows(plan.rows), arguments.state_columns, plan.model.base_url)
-    return AttemptStore(path, identity, replace(settings, details={**settings.details, **_besides(plan)}))
+        found = run_to_continue(base, identity, settings, complete_too=arguments.retry is not None)
+        path = found.directory
+        print(f"Continuing {path}: {found.finished} rollouts are there.", file=sys.stderr)
+    return AttemptStore(path, identity, settings)
 
 
 def _besides(plan: Plan) -> dict[str, str]:
@@ -250,38 +256,19 @@ def _besides(plan: Plan) -> dict[str, str]:
     return {name: value for name, value in told.items() if value}
 
 
-@dataclass(slots=True)
-class Ended:
-    """How the playing ended: by a signal, by a failure that concerns the whole run, or by itself."""
-
-    signal: int | None = None
-    failure: Exception | None = None
-
-
-async def _play(env: Environment, runner: Runner) -> Ended:
-    ended = Ended()
-    task = asyncio.current_task()
-    loop = asyncio.get_running_loop()
-
-    def terminate() -> None:
-        ended.signal = signal.SIGTERM
-        if task is not None:
-            task.cancel()
-
-    with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):  # not in the main thread
-        loop.add_signal_handler(signal.SIGTERM, terminate)
+async def _play(env: Environment, runner: Runner, ending: Ending) -> Exception | None:
+    """Play to the end, or to that of a signal; gives what concerns the whole run."""
+    ending.ends(asyncio.current_task(), lambda: finish([runner]))
     try:
         with view([Watched(env.env_id or type(env).__name__, runner.progress, runner.activities)]):
             await runner.run()
     except asyncio.CancelledError:
-        ended.signal = ended.signal or signal.SIGINT
+        pass
     except (EvalsError, StateColumnError, Error) as error:
-        ended.failure = error
+        return error
     finally:
         await env._teardown()
-        with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
-            loop.remove_signal_handler(signal.SIGTERM)
-    return ended
+    return None
 
 
 def _report(plan: Plan, runner: Runner, results: Path | None) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from verifiers.clients.resolve import CLIENT_TYPES
 from verifiers.evaluation.endpoints import PROVIDERS
 from verifiers.evaluation.models import DEFAULT_ENDPOINTS_PATH, DEFAULT_MODEL
+from verifiers.evaluation.runner import RETRY
 
 EPILOG = """\
 examples:
@@ -55,6 +56,8 @@ class Arguments:
     output_dir: str | None
     save: bool
     resume: str | None
+    retry: str | None
+    stop_after: int
     state_columns: list[str]
     independent_scoring: bool
     output: str
@@ -180,6 +183,13 @@ def parser(prog: str) -> argparse.ArgumentParser:
     group("-r", "--rollouts-per-example", type=_positive, metavar="N", help="(the environment's default, else 3)")
     group("-c", "--max-concurrent", type=_count, default=32, metavar="N", help="rollouts at once, -1 for all (32)")
     group("--max-retries", type=_natural, default=0, metavar="N", help="more attempts after infrastructure errors (0)")
+    group(
+        "--stop-after",
+        type=_natural,
+        default=8,
+        metavar="N",
+        help="end when the first N rollouts all ended with the same error, 0 for never (8)",
+    )
     group("--timeout", type=_seconds, metavar="SECONDS", help="time limit of one rollout")
     group("-i", "--independent-scoring", action="store_true", help="score the rollouts of an example one by one")
     group = made.add_argument_group("results").add_argument
@@ -194,6 +204,11 @@ def parser(prog: str) -> argparse.ArgumentParser:
         metavar="PATH",
         help="continue a run: the one in PATH, or the newest incomplete",
     )
+    group(
+        "--retry",
+        choices=RETRY,
+        help="with --resume: play again what ended with an error, or without a reward; earlier attempts stay recorded",
+    )
     group("-C", "--state-columns", default="", metavar="A,B", help="keys of the state to record with each rollout")
     group("--output", choices=("human", "json"), default="human", help="what to print at the end (human)")
     group("-v", "--verbose", action="store_true", help="log what happens")
@@ -206,6 +221,8 @@ def parse(argv: Sequence[str] | None, prog: str) -> Arguments:
     given = made.parse_args(argv)
     if given.resume is not None and not given.save:
         made.error("--resume needs the results it continues; leave --no-save out")
+    if given.retry is not None and given.resume is None:
+        made.error("--retry needs the run that it continues: --resume, or --resume PATH")
     sampling = {"max_tokens": given.max_tokens, "temperature": given.temperature}
     return Arguments(
         env_id=given.env_id,
@@ -229,6 +246,8 @@ def parse(argv: Sequence[str] | None, prog: str) -> Arguments:
         output_dir=given.output_dir,
         save=given.save,
         resume=given.resume,
+        retry=given.retry,
+        stop_after=given.stop_after,
         state_columns=[name.strip() for name in given.state_columns.split(",") if name.strip()],
         independent_scoring=given.independent_scoring,
         output=given.output,

@@ -10,7 +10,7 @@ from typing import Any
 from verifiers.clients.config import ClientConfig
 from verifiers.clients.content import arguments_object, data_url, image, parts
 from verifiers.clients.sdk_client import SDKClient, plain, sampling
-from verifiers.errors import EmptyModelResponseError, InvalidModelResponseError, ModelError
+from verifiers.errors import EmptyModelResponseError, ModelError, UnreadableResponseError
 from verifiers.types import AssistantMessage, Message, Messages, Response, Tool, ToolCall, Usage
 from verifiers.utils.message_utils import content_text
 
@@ -113,9 +113,9 @@ class AnthropicMessagesClient(SDKClient):
 
     async def raise_from_native_response(self, response: Any) -> None:
         if response is None:
-            raise EmptyModelResponseError("Model returned no response")
-        if not hasattr(response, "content"):
-            raise InvalidModelResponseError(f"Model returned something that is not {self.ANSWER}: {response!r:.200}")
+            raise UnreadableResponseError("Model returned no response")
+        if getattr(response, "content", None) is None:
+            raise self.unreadable(response)
         if not any(_says(block) for block in response.content or ()):
             raise EmptyModelResponseError("Model returned no content, reasoning, and did not call any tools")
 

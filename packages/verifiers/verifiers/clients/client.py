@@ -6,9 +6,11 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 from verifiers.clients.config import Prices
+from verifiers.clients.retry import LONGEST_TROUBLE_SECONDS
 from verifiers.errors import Error, ModelError
 from verifiers.types import Messages, MessagesLike, Response, Tool
 from verifiers.utils.activity import MODEL_AGAIN, doing
@@ -81,6 +83,14 @@ class Client(ABC):
         """Seconds to wait before asking again, for the time number `attempt`; None when `error` is final."""
         return None
 
+    def retry_note(self, error: Exception) -> str:
+        """What is to be said of the wait after `error`, beside the error itself."""
+        return ""
+
+    async def may_ask(self) -> None:
+        """Wait while the endpoint wants no requests."""
+        return
+
     async def get_response(
         self,
         prompt: MessagesLike,
@@ -100,8 +110,9 @@ class Client(ABC):
                 f"The model was not asked, because of the prompt or the tools: {type(error).__name__}: {error}"
             ) from error
         try:
-            attempt = 0
+            attempt, waited = 0, 0.0
             while True:
+                await self.may_ask()
                 try:
                     answer = await self.get_native_response(
                         native, model, sampling_args or {}, native_tools, **extra, **kwargs
@@ -110,8 +121,11 @@ class Client(ABC):
                 except Exception as error:
                     attempt += 1
                     wait = self.wait_before_retry(error, attempt)
-                    if wait is None:
-                        raise
+                    waited += wait or 0.0
+                    if wait is None or waited > LONGEST_TROUBLE_SECONDS:
+                        if attempt == 1:
+                            raise
+                        raise self._given_up(error, attempt) from error
                     reason = self._retrying(error, wait)
                 with doing(MODEL_AGAIN, reason):
                     await asyncio.sleep(wait)
@@ -136,8 +150,14 @@ class Client(ABC):
             left.remove(listener)
             self._listeners = tuple(left)
 
+    def _given_up(self, error: Exception, times: int) -> Error:
+        """The error after which the request is not repeated any more, with how often it was made."""
+        final = copy(error) if isinstance(error, Error) else self.translate_error(error)
+        final.args = (f"{final} It was asked {times} times.", *final.args[1:])
+        return final
+
     def _retrying(self, error: Exception, wait: float) -> str:
-        reason = str(error if isinstance(error, Error) else self.translate_error(error))
+        reason = str(error if isinstance(error, Error) else self.translate_error(error)) + self.retry_note(error)
         self._tell_retry(reason, wait)
         return reason
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from verifiers.clients.config import ClientConfig
 from verifiers.clients.sdk_client import AnsweredWithError, SDKClient
-from verifiers.errors import EmptyModelResponseError, InvalidModelResponseError
+from verifiers.errors import InvalidModelResponseError, UnreadableResponseError
 from verifiers.types import Usage
 
 
@@ -38,13 +38,13 @@ class OpenAIClient(SDKClient):
         return answer
 
     def only_choice(self, response: Any) -> Any:
-        """The one choice of an answer. Raises EmptyModelResponseError or InvalidModelResponseError."""
+        """The one choice of an answer. Raises UnreadableResponseError or InvalidModelResponseError."""
         if response is None:
-            raise EmptyModelResponseError("Model returned no response")
+            raise UnreadableResponseError("Model returned no response")
         if not hasattr(response, "choices"):
-            raise InvalidModelResponseError(f"Model returned something that is not {self.ANSWER}: {response!r:.200}")
+            raise self.unreadable(response)
         if response.choices is None:
-            raise EmptyModelResponseError("Model returned no response choices")
+            raise UnreadableResponseError("Model returned no response choices")
         if len(response.choices) != 1:
             raise InvalidModelResponseError(f"Model returned {len(response.choices)} choices, expected 1")
         return response.choices[0]

@@ -8,7 +8,7 @@ from typing import Any
 from verifiers.clients.content import image, parts
 from verifiers.clients.openai_client import OpenAIClient
 from verifiers.clients.sdk_client import plain, sampling
-from verifiers.errors import EmptyModelResponseError, InvalidModelResponseError
+from verifiers.errors import EmptyModelResponseError, UnreadableResponseError
 from verifiers.types import AssistantMessage, Message, Messages, Response, Tool, ToolCall, Usage
 from verifiers.utils.message_utils import content_text
 
@@ -66,9 +66,9 @@ class OpenAIResponsesClient(OpenAIClient):
 
     async def raise_from_native_response(self, response: Any) -> None:
         if response is None:
-            raise EmptyModelResponseError("Model returned no response")
-        if not hasattr(response, "output"):
-            raise InvalidModelResponseError(f"Model returned something that is not {self.ANSWER}: {response!r:.200}")
+            raise UnreadableResponseError("Model returned no response")
+        if getattr(response, "output", None) is None:
+            raise self.unreadable(response)
         if not any(_says(item) for item in response.output or ()):
             raise EmptyModelResponseError("Model returned no content, reasoning, and did not call any tools")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from abc import abstractmethod
 from collections.abc import Mapping
 from inspect import signature
@@ -16,8 +17,17 @@ from typing import Any, ClassVar
 from verifiers.clients.client import Client
 from verifiers.clients.config import ClientConfig, headers_from_state
 from verifiers.clients.content import encodable
-from verifiers.clients.retry import SILENT_RETRIES, backoff, is_repeated, retry_after
-from verifiers.errors import Error, InvalidModelResponseError, ModelAuthError, ModelError, OverlongPromptError
+from verifiers.clients.retry import (
+    LONGEST_RETRY_AFTER_SECONDS,
+    SILENT_RETRIES,
+    Pause,
+    asked_for,
+    backoff,
+    is_repeated,
+    pause_of,
+    retry_after,
+)
+from verifiers.errors import Error, ModelAuthError, ModelError, OverlongPromptError, UnreadableResponseError
 from verifiers.errors import RateLimitError as RateLimited
 from verifiers.utils.urls import shown_url
 
@@ -80,6 +90,7 @@ class SDKClient(Client):
         self._parameters: frozenset[str] | None = None
         self._takes_all = False
         self._native: Any = None
+        self._pause: Pause | None = None
         super().__init__(client_or_config)
 
     def setup_client(self, client_or_config: Any) -> Any:
@@ -193,11 +204,14 @@ class SDKClient(Client):
         status = getattr(error, "status_code", None)
         if isinstance(status, int):
             self._answered = True
-            headers = getattr(getattr(error, "response", None), "headers", None) or {}
+            headers = _headers(error)
             if status < 400 or not is_repeated(status, headers) or self._refused(status, error):
                 return None
             asked = retry_after(headers)
-            return backoff(attempt, self.retry_delay_seconds) if asked is None else asked
+            if asked is None:
+                return backoff(attempt, self.retry_delay_seconds)
+            self.pause.extend(asked, f"the endpoint asked for a pause of {asked:g} s (HTTP {status})")
+            return asked * random.uniform(1, 1.1)
         sdk = self.sdk()
         if not isinstance(error, sdk.APIConnectionError):
             return None
@@ -206,12 +220,30 @@ class SDKClient(Client):
             return None
         return backoff(attempt, self.retry_delay_seconds)
 
+    def retry_note(self, error: Exception) -> str:
+        asked = asked_for(_headers(error))
+        if asked is None or asked <= LONGEST_RETRY_AFTER_SECONDS:
+            return ""
+        return (
+            f" (it asks to wait {asked:.0f} s; {LONGEST_RETRY_AFTER_SECONDS:g} s is the most that is waited at a time)"
+        )
+
+    @property
+    def pause(self) -> Pause:
+        """The pause that the endpoint has asked for, shared by all clients of its address."""
+        if self._pause is None:
+            self._pause = pause_of(self.address)
+        return self._pause
+
+    async def may_ask(self) -> None:
+        await self.pause.over()
+
     def translate_error(self, error: Exception) -> Error:
         sdk = self.sdk()
         text = self._without_key(error)
         status = getattr(error, "status_code", None)
         if isinstance(error, sdk.APIResponseValidationError | json.JSONDecodeError):
-            return InvalidModelResponseError(f"Model returned something that is not {self.ANSWER}: {text}")
+            return self.unreadable(text)
         if isinstance(status, int):
             refused = self._refused(status, error)
             if refused:
@@ -228,6 +260,16 @@ class SDKClient(Client):
             kind = type(error).__name__
             return ModelError(f"Asking the model endpoint {self.address} failed on this side: {kind}: {error}")
         return ModelError(f"The model endpoint {self.address} failed: {text}")
+
+    def unreadable(self, answer: Any) -> UnreadableResponseError:
+        """The error for what is no answer of a model at all."""
+        said = " ".join(answer.split()) if isinstance(answer, str) else repr(answer)
+        shown = f"{said:.200}" if said else "an empty body"
+        page = said[:200].lower()
+        hint = " (a web page: is the base URL right?)" if "<html" in page or "<!doctype" in page else ""
+        return UnreadableResponseError(
+            f"Model returned something that is not {self.ANSWER}: {shown}{hint}. It came from {self.address}"
+        )
 
     def _without_key(self, error: Exception) -> str:
         """What the error says. An endpoint may repeat the key it was given: it is taken out, of the error itself too."""
@@ -275,6 +317,10 @@ def sampling(sampling_args: Mapping[str, Any]) -> dict[str, Any]:
 def plain(value: Any) -> dict[str, Any]:
     """A part of the package's answer as JSON data, without what is null."""
     return value.to_dict(exclude_none=True) if hasattr(value, "to_dict") else dict(value)
+
+
+def _headers(error: Exception) -> Mapping[str, str]:
+    return getattr(getattr(error, "response", None), "headers", None) or {}
 
 
 def _while_connecting(error: Exception) -> bool:

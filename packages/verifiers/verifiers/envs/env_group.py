@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from verifiers.data import RowTable, decode_info
-from verifiers.envs.environment import Environment
+from verifiers.envs.environment import Environment, begun
 from verifiers.errors import ScoringTimeoutError
 from verifiers.rubrics.rubric import Rubric
 from verifiers.types import RolloutInput, State
@@ -116,7 +116,14 @@ class EnvGroup(Environment):
         _enter(row["info"], route)
         if len(route) == 1:
             _drop_foreign(row, env)
-        state = await env.rollout(row, client, model, {**self._given_sampling_args, **(sampling_args or {})})
+        with begun() as states:
+            try:
+                state = await env.rollout(row, client, model, {**self._given_sampling_args, **(sampling_args or {})})
+            except BaseException:  # cancelled, as a rule: its environment has cleaned up, and so do we
+                for state in states[:1]:
+                    state["info"]["env_id"] = _named(route)
+                    await self._cleanup(state)
+                raise
         state["info"]["env_id"] = _named(route)
         await self._cleanup(state)
         return state

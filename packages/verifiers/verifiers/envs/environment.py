@@ -7,7 +7,9 @@ import logging
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from copy import copy
 from types import MappingProxyType
 from typing import Any, Self
@@ -39,6 +41,21 @@ from verifiers.utils.message_utils import normalize_messages, normalize_tool
 from verifiers.utils.usage import count_usage
 
 DEFAULT_SCORING_TIMEOUT_SECONDS = 600.0
+_begun: ContextVar[list[State] | None] = ContextVar("begun", default=None)
+
+
+@contextmanager
+def begun() -> Generator[list[State]]:
+    """The states that rollouts of this task begin with within the block, for whoever has to clean up after a cancelled one."""
+    states: list[State] = []
+    outer = _begun.get()
+    token = _begun.set(states)
+    try:
+        yield states
+    finally:
+        _begun.reset(token)
+        if outer is not None:
+            outer += states
 
 
 class Environment(ABC):
@@ -190,7 +207,7 @@ class Environment(ABC):
         row.setdefault("answer", "")
         tools = row["info"].get("tool_defs") or row["info"].get("oai_tools") or self.tool_defs
         usage = {"input_tokens": 0, "output_tokens": 0, "final_input_tokens": 0, "final_output_tokens": 0}
-        return State(
+        state = State(
             input=row,
             task=row.get("task") or {key: value for key, value in row.items() if key != "prompt"},
             rollout_index=row.get("rollout_index", 0),
@@ -212,6 +229,9 @@ class Environment(ABC):
             prompt_too_long=False,
             timing=RolloutTiming(),
         )
+        if (states := _begun.get()) is not None:
+            states.append(state)
+        return state
 
     @abstractmethod
     async def rollout(
@@ -361,7 +381,8 @@ class Environment(ABC):
     ) -> GenerateOutputs:
         """Roll out and score rows; options: the fields of `verifiers.evaluation.runner.RunOptions`.
 
-        Failing rollouts are rows with an `error`. Raises ModelAuthError when the endpoint refuses the key. What the
+        Failing rollouts are rows with an `error`. Raises ModelAuthError when the endpoint refuses the key, and
+        RepeatedError where `stop_after_same_errors` asks for it. What the
         environment holds (servers, sandboxes) stays for the next call; `async with env:` or `await env._teardown()`
         lets go of it.
         """

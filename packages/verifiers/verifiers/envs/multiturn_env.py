@@ -10,7 +10,7 @@ from typing import Any
 
 from verifiers.decorators import cleanup, stop, stop_conditions
 from verifiers.envs.environment import Environment
-from verifiers.errors import OverlongPromptError, typed
+from verifiers.errors import Error, InfraError, ModelError, OverlongPromptError, typed
 from verifiers.rubrics.rubric import Rubric
 from verifiers.types import Messages, MessagesLike, Response, RolloutInput, State, TimeSpan, TrajectoryStep
 from verifiers.utils.activity import ENVIRONMENT, SETTING_UP, doing
@@ -31,7 +31,8 @@ class MultiTurnEnv(Environment):
     """Base of environments with more than one turn; subclasses write `env_response`.
 
     max_turns: model calls at most; -1 for no limit. timeout_seconds: for setting up and playing one rollout; when it
-    is over the rollout ends (`stop_condition` "timeout_reached") and is scored as it stands.
+    is over the rollout ends (`stop_condition` "timeout_reached") and is scored as it stands, if the model has answered at
+    all; else it ends with an error and is unscored.
     max_total_completion_tokens: sum over the turns.
     """
 
@@ -174,9 +175,18 @@ class MultiTurnEnv(Environment):
                 raise
             state["timed_out"] = True
             self._complete(state, "timeout_reached")
+            if not state["trajectory"] and state["error"] is None:
+                state["error"] = self._nothing_in_time(state)
         finally:
             await self._cleanup(state)
         return state
+
+    def _nothing_in_time(self, state: State) -> Error:
+        """Without a single answer there is nothing of the model's to score."""
+        limit = f"within the rollout's {self.timeout_seconds:g} seconds (timeout_seconds)"
+        if not state["timing"].setup.end:
+            return InfraError(f"The environment was not set up {limit}.")
+        return ModelError(f"The model gave no answer {limit}.")
 
     async def _set_up(self, state: State) -> State:
         state["timing"].setup.start = time.time()

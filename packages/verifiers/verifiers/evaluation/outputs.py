@@ -19,6 +19,8 @@ from verifiers.training import token_steps
 from verifiers.types import Messages, RolloutOutput, RolloutTiming, State
 from verifiers.utils.message_utils import normalize_messages
 
+DEEPEST = 200
+
 
 class StateColumnError(Error, ValueError):
     """A state column that cannot be written."""
@@ -73,37 +75,57 @@ def _column(name: str, value: Any) -> Any:
     try:
         plain = jsonable(value, strict=True)
         json.dumps(plain)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError) as error:
+        what = str(error) if isinstance(error, ValueError) else type(value).__name__
         raise StateColumnError(
-            f"state_columns value for '{name}' is not JSON-serializable: {type(value).__name__}. "
+            f"state_columns value for '{name}' is not JSON-serializable: {what}. "
             "Only JSON-serializable types are allowed."
         ) from None
     return plain
 
 
 def jsonable(value: Any, strict: bool = False) -> Any:
-    """The value as JSON data: numbers that JSON does not know become null, unknown objects their text.
+    """The value as JSON data: numbers that JSON does not know become null, unknown objects their text, what holds itself
+    or lies deeper than DEEPEST a note that says so.
 
-    strict: TypeError for an unknown object instead.
+    strict: TypeError for an unknown object, ValueError for one that holds itself.
     """
+    return _jsonable(value, strict, ())
+
+
+def _jsonable(value: Any, strict: bool, within: tuple[int, ...]) -> Any:
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, BaseException):
         return error_info(value)
+    if id(value) in within or len(within) >= DEEPEST:
+        what = "that holds itself" if id(value) in within else f"more than {DEEPEST} levels deep"
+        if strict:
+            raise ValueError(f"{type(value).__name__} {what}")
+        return f"<{type(value).__name__} {what}>"
+    within = (*within, id(value))
     if isinstance(value, Mapping):
-        return {str(key): jsonable(item, strict) for key, item in value.items()}
+        return {str(key): _jsonable(item, strict, within) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [jsonable(item, strict) for item in value]
+        return [_jsonable(item, strict, within) for item in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {part.name: jsonable(getattr(value, part.name), strict) for part in dataclasses.fields(value)}
+        return {part.name: _jsonable(getattr(value, part.name), strict, within) for part in dataclasses.fields(value)}
     for method in ("model_dump", "tolist", "isoformat"):
         if callable(getattr(value, method, None)):
-            return jsonable(getattr(value, method)(), strict)
+            return _jsonable(_plain(value, method), strict, within)
     if strict:
         raise TypeError(type(value).__name__)
-    return str(value)
+    return _plain(value, "__str__")
+
+
+def _plain(value: Any, method: str) -> Any:
+    """What an object says it is; its text where it cannot say it, as when it holds itself."""
+    try:
+        return getattr(value, method)()
+    except Exception:
+        return f"<{type(value).__name__}>"
 
 
 def to_row(output: RolloutOutput) -> dict[str, Any]:

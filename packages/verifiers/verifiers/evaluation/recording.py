@@ -10,9 +10,14 @@ from prime_evals import AttemptStore, RunIdentity, RunSettings, derive, new_run_
 from verifiers import __version__
 from verifiers.evaluation.outputs import jsonable
 from verifiers.loading import environment_version
+from verifiers.utils.urls import shown_url
 
 if TYPE_CHECKING:
     from verifiers.envs.environment import Environment
+
+
+ADDRESSES = frozenset({"server_url"})
+"""Arguments of environments that say where something listens, and not what is played (OpenEnvEnv)."""
 
 
 def identity_of(env: Environment, model: str, sampling_args: Mapping[str, Any] | None) -> RunIdentity:
@@ -21,7 +26,7 @@ def identity_of(env: Environment, model: str, sampling_args: Mapping[str, Any] |
     return RunIdentity(
         env_id=name,
         env_version=environment_version(name),
-        env_args=jsonable(env.env_args),
+        env_args={key: value for key, value in jsonable(env.env_args).items() if key not in ADDRESSES},
         model=model,
         sampling_args=jsonable(dict(sampling_args or {})),
     )
@@ -41,6 +46,7 @@ def settings_of(
             "version_info": {"vf_version": __version__, "env_version": environment_version(name)},
             "state_columns": list(state_columns or ()),
             "tools": jsonable(env.tool_defs),
+            **{name: shown_url(str(value)) for name, value in env.env_args.items() if name in ADDRESSES and value},
         },
     )
 

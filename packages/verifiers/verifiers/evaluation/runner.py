@@ -1,7 +1,8 @@
 """Running many rollouts: how many at once, what is retried, what is scored together, what is written down.
 
 `max_concurrent` counts rollouts. A rollout that fails becomes a row with an error and never disturbs another; only
-what would fail every rollout ends a run early: a refused key, a disk that takes no more.
+what would fail every rollout ends a run early: a refused key, the same error again and again, a disk that takes no more.
+Rollouts that are scored together are recorded as they end, not yet final, and become final together once scored.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from verifiers.clients.client import Client
 from verifiers.clients.resolve import as_client
-from verifiers.errors import ModelAuthError, is_retriable, typed
+from verifiers.errors import Error, ModelAuthError, is_retriable, typed
+from verifiers.evaluation.breaker import Breaker
 from verifiers.evaluation.outputs import from_row, state_to_output, to_row
 from verifiers.evaluation.tally import Progress
 from verifiers.types import GenerateOutputs, RolloutOutput, RolloutTiming, State
@@ -29,11 +32,12 @@ from verifiers.utils.async_utils import ends_only_its_rollout
 from verifiers.utils.message_utils import normalize_messages
 
 if TYPE_CHECKING:
-    from prime_evals import Attempt, AttemptStore
+    from prime_evals import Attempt, AttemptStore, Brief
     from verifiers.envs.environment import Environment
 
 Key = tuple[Any, int]
 LONGEST_WAIT_SECONDS = 60.0
+RETRY = ("errored", "unscored")
 NOT_HERE = frozenset({"push_to_hf_hub", "hf_hub_dataset_name"})
 """Options of the official library that have no meaning here."""
 GROUP_COLUMNS = frozenset({"advantage", "trajectory", "token_steps"})
@@ -48,6 +52,9 @@ class RunOptions:
     InfraError or InvalidModelResponseError. independent_scoring: score rollouts one by one even where group functions
     exist. state_columns: keys of the state that go into the rows, and `token_steps` (verifiers.training). save_results:
     record into `results_path`, or a new folder under ./outputs; a results_path that holds the same run is continued.
+    retry: of a continued run play again what ended with an error ("errored") or without a reward ("unscored"), beside
+    what is missing; earlier attempts stay recorded. stop_after_same_errors: end the run when so many rollouts, all from
+    the first on, ended with the same error (`verifiers.evaluation.breaker`); 0 for never.
     on_start(total), on_progress(all outputs, new outputs, metadata), on_log(line): callbacks.
     """
 
@@ -57,24 +64,31 @@ class RunOptions:
     state_columns: Sequence[str] | None = None
     save_results: bool = False
     results_path: str | Path | None = None
+    retry: str | None = None
+    stop_after_same_errors: int = 0
     retry_delay_seconds: float = 1.0
     on_start: Callable[[int], Any] | None = None
     on_progress: Callable[..., Any] | Sequence[Callable[..., Any]] | None = None
     on_log: Callable[[str], Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.retry not in (None, *RETRY):
+            raise ValueError(f"retry is 'errored' or 'unscored', not {self.retry!r}.")
 
 
 @dataclass(slots=True)
 class _Group:
     """The rollouts of one example that are still to come, and the finished states when they are scored together."""
 
-    waiting: int
+    waiting: int = 0
+    size: int = 0
     states: list[tuple[State, int]] = field(default_factory=list)
 
 
 class Runner:
     """One run over `rows`. `outputs` holds what is finished, also when `run` was cancelled or ended early (`stopped`).
 
-    listener(progress, new outputs): called in the event loop whenever rollouts finish or are retried.
+    keep_outputs: False keeps a `prime_evals.Brief` of each in memory and not the conversation. listener(progress, new outputs): called in the event loop whenever rollouts finish or are retried.
     """
 
     def __init__(
@@ -87,6 +101,7 @@ class Runner:
         options: RunOptions | None = None,
         store: AttemptStore | None = None,
         listener: Callable[[Progress, list[RolloutOutput]], None] | None = None,
+        keep_outputs: bool = True,
     ) -> None:
         self.env = env
         self.model = model
@@ -97,8 +112,11 @@ class Runner:
         self.client: Client = as_client(client)
         self._own_client = not isinstance(client, Client)
         self.rows = number_rows(rows)
-        self.outputs: dict[Key, RolloutOutput] = {}
-        self.stopped: ModelAuthError | None = None
+        self.keep_outputs = keep_outputs
+        self.outputs: dict[Key, RolloutOutput | Brief] = {}
+        self.stopped: Error | None = None
+        self._breaker = Breaker(self.options.stop_after_same_errors)
+        self._finishing = asyncio.Event()
         self.progress = Progress(total=len(self.rows))
         self.activities: dict[Key, Activity] = {}
         """What each rollout that is being played waits for."""
@@ -116,7 +134,9 @@ class Runner:
         self.progress.started_at = time.monotonic()
         todo = deque(self._still_to_do())
         for row in todo:
-            self._groups.setdefault(row["example_id"], _Group(0)).waiting += 1
+            group = self._groups.setdefault(row["example_id"], _Group())
+            group.waiting += 1
+            group.size += 1
         limit = self.options.max_concurrent
         count = len(todo) if limit < 1 else min(limit, len(todo))
         workers = [asyncio.create_task(self._work(todo)) for _ in range(count)]
@@ -140,29 +160,53 @@ class Runner:
                         self._writer.submit(self._write).result()
         return self.ordered()
 
-    def ordered(self) -> list[RolloutOutput]:
-        """The finished outputs, in the order of the rows."""
-        return [self.outputs[key] for row in self.rows if (key := _key(row)) in self.outputs]
+    def finish(self) -> None:
+        """Begin no other rollout, and no other attempt: `run` ends with those that are being played."""
+        self._finishing.set()
+
+    def ordered(self) -> list[Any]:
+        """The finished outputs, in the order of the rows; of what was to be played again and was not, the earlier ones."""
+        earlier = {} if self.store is None else self.store.recorded
+        found = []
+        for row in self.rows:
+            key = _key(row)
+            if key in self.outputs:
+                found.append(self.outputs[key])
+            elif key in earlier:
+                found.append(self._recorded(key))
+        return found
+
+    def _recorded(self, key: Key) -> RolloutOutput | Brief:
+        """What the store holds of a rollout."""
+        if self.store is None:
+            raise KeyError(key)
+        return from_row(self.store.read(key)) if self.keep_outputs else self.store.recorded[key]
 
     def _still_to_do(self) -> list[dict[str, Any]]:
         if self.store is None:
             return self.rows
         recorded = self.store.recorded
-        missing = {row["example_id"] for row in self.rows if _key(row) not in recorded}
+        wrong = {"errored": "error", "unscored": "reward"}.get(self.options.retry or "")
+        left = set()
+        for row in self.rows:
+            found = recorded.get(key := _key(row))
+            if found is None or (wrong and (found[wrong] is None) == (wrong == "reward")):
+                left.add(key)
+        # A group function needs all rollouts of its example, so a half-recorded group is played again.
+        examples = {example for example, _ in left} if self.together else set()
         todo = []
         for row in self.rows:
             key = _key(row)
-            # A group function needs all rollouts of its example, so a half-recorded group is played again.
-            if key in recorded and not (self.together and row["example_id"] in missing):
-                self.outputs[key] = from_row(recorded[key].output)
-                self.progress.add(self.outputs[key])
-                self.progress.resumed += 1
-            else:
+            if key in left or row["example_id"] in examples:
                 todo.append(row)
+                continue
+            self.outputs[key] = self._recorded(key)
+            self.progress.add(self.outputs[key])
+            self.progress.resumed += 1
         return todo
 
     async def _work(self, todo: deque[dict[str, Any]]) -> None:
-        while todo and self.stopped is None:
+        while todo and self.stopped is None and not self._finishing.is_set():
             row = todo.popleft()
             self.progress.running += 1
             try:
@@ -172,7 +216,8 @@ class Runner:
                 self.progress.running -= 1
 
     async def _play(self, row: dict[str, Any]) -> None:
-        attempt = 0
+        before = 0 if self.store is None else self.store.tried.get(_key(row), 0)
+        attempt = before
         while True:
             attempt += 1
             state = await self._rollout(row)
@@ -182,18 +227,19 @@ class Runner:
                 await self.env._release(state)
                 await self._record([(state, attempt)], final=False)
                 return
-            if attempt > self.options.max_retries or not is_retriable(error):
+            if attempt - before > self.options.max_retries or not is_retriable(error):
                 break
             self.progress.retries += 1
-            delay = min(LONGEST_WAIT_SECONDS, self.options.retry_delay_seconds * 2 ** (attempt - 1)) * random.uniform(
-                0.5, 1
-            )
+            delay = min(LONGEST_WAIT_SECONDS, self.options.retry_delay_seconds * 2 ** (attempt - before - 1))
+            delay *= random.uniform(0.5, 1)
             self._log(f"Retrying example {row['example_id']} in {delay:.1f} s: {type(error).__name__}: {error}")
             await self.env._release(state)
             await self._record([(state, attempt)], final=False)
             self._tell([])
-            with doing(ANOTHER_ATTEMPT, f"{type(error).__name__}: {error}"):
-                await asyncio.sleep(delay)
+            with doing(ANOTHER_ATTEMPT, f"{type(error).__name__}: {error}"), suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self._finishing.wait()
+                    return
         # Episodes of one length end in waves: others are let through before the scoring and before the next beginning.
         try:
             await asyncio.sleep(0)
@@ -219,7 +265,9 @@ class Runner:
         group.waiting -= 1
         if group.waiting:
             self.progress.unscored_yet += 1
-        else:
+        if self.store is not None and group.size > 1:  # for whatever happens before the others are there
+            await self._record([(state, attempt)], final=False)
+        if group.waiting == 0 and group.states:
             group.states.sort(key=lambda item: item[0]["rollout_index"])
             finished, group.states = group.states, []
             await self.env.score([state for state, _ in finished])
@@ -239,18 +287,27 @@ class Runner:
             self._unwritten.append(attempts)
             await asyncio.get_running_loop().run_in_executor(self._writer, self._write)
         if final:
-            for output in outputs:
-                self.outputs[(output["example_id"], output["rollout_index"])] = output
+            for (state, _), output in zip(finished, outputs, strict=True):
+                self.outputs[(output["example_id"], output["rollout_index"])] = self._kept(output)
                 self.progress.add(output)
+                self.stopped = self.stopped or self._breaker.add(state.get("error"))
             self._tell(outputs)
+
+    def _kept(self, output: RolloutOutput) -> RolloutOutput | Brief:
+        if self.keep_outputs:
+            return output
+        from prime_evals import Brief
+
+        found = None if self.store is None else self.store.recorded.get((output["example_id"], output["rollout_index"]))
+        return Brief.of(output) if found is None else found
 
     def _write(self) -> None:
         """In the writer's one thread: everything that waits, in one append and one fsync."""
-        batch: list[Attempt] = []
+        batches: list[list[Attempt]] = []
         while self._unwritten:
-            batch.extend(self._unwritten.popleft())
-        if batch and self.store is not None:
-            self.store.append(batch)
+            batches.append(self._unwritten.popleft())
+        if batches and self.store is not None:
+            self.store.append(*batches)
 
     def _tell(self, new: list[RolloutOutput]) -> None:
         if self.listener is not None:
@@ -324,7 +381,7 @@ class Reports:
         self._new: list[RolloutOutput] = []
         self._silent_until = -math.inf
 
-    def add(self, finished: Mapping[Key, RolloutOutput], new: Sequence[RolloutOutput], last: bool = False) -> None:
+    def add(self, finished: Mapping[Key, Any], new: Sequence[RolloutOutput], last: bool = False) -> None:
         """`new` is finished, too; `last`: nothing else will be."""
         from prime_evals import summarize
 
@@ -372,6 +429,8 @@ async def generate(
     given = chosen.on_progress if isinstance(chosen.on_progress, Sequence) else [chosen.on_progress]
     reports = Reports([one for one in given if one is not None], rollouts, env.pass_threshold)
     store = None
+    if chosen.retry and chosen.results_path is None:
+        raise TypeError("The option 'retry' needs the results_path of the run that is to be continued.")
     if chosen.save_results or chosen.results_path is not None:
         from verifiers.evaluation.recording import open_store
 

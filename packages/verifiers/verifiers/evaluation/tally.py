@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-from verifiers.types import RolloutOutput
 
 Z = 1.959964
 """The 97.5 % quantile of the normal distribution: a 95 % interval is the mean ± Z standard errors."""
@@ -89,7 +87,7 @@ class Progress:
         """Rollouts that have not begun."""
         return max(0, self.total - self.finished - self.running - self.unscored_yet)
 
-    def add(self, output: RolloutOutput) -> None:
+    def add(self, output: Mapping[str, Any]) -> None:
         """Count one finished rollout."""
         self.finished += 1
         if (error := output.get("error")) is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from verifiers.clients.client import Client
 from verifiers.clients.resolve import as_client
-from verifiers.errors import EmptyModelResponseError, JudgeError, ModelError
+from verifiers.errors import EmptyModelResponseError, JudgeError, ModelError, UnreadableResponseError
 from verifiers.parsers.parser import Parser
 from verifiers.rubrics.rubric import Rubric
 from verifiers.types import ClientConfig, State, UserMessage
@@ -94,6 +94,8 @@ class JudgeRubric(Rubric):
             verdict = await self._answer(asked)
         except JudgeError:
             raise
+        except UnreadableResponseError as error:
+            raise JudgeError(_sentence(error, self.judge_model)) from error
         except EmptyModelResponseError:
             verdict = ""
         except Exception as error:
@@ -114,6 +116,8 @@ class JudgeRubric(Rubric):
             arguments.setdefault("max_completion_tokens", arguments.pop("max_tokens"))
         messages = [{"role": "user", "content": asked}]
         completion = await self._asked.chat.completions.create(model=self.judge_model, messages=messages, **arguments)
+        if not hasattr(completion, "choices"):
+            raise UnreadableResponseError(f"It returned something that is not a chat completion: {completion!r:.200}")
         return content_text(completion.choices[0].message.content) if completion.choices else ""
 
     async def teardown(self) -> None:
