@@ -1,0 +1,168 @@
+"""Playing one or several evaluations in one event loop: their slots, their limits, their end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from prime_evals import AttemptStore, EvalsError, derive
+from verifiers.cli.eval_arguments import Command
+from verifiers.cli.eval_plan import Plan
+from verifiers.errors import Error
+from verifiers.evaluation.limits import Budget, LimitReached
+from verifiers.evaluation.outputs import StateColumnError
+from verifiers.evaluation.progress import PlainView, view
+from verifiers.evaluation.runner import Progress, Runner, RunOptions
+from verifiers.types import RolloutOutput
+from verifiers.utils.interrupts import Interrupts
+from verifiers.utils.loop import run
+from verifiers.utils.urls import shown_url
+
+SECONDS_BETWEEN_BEATS = 60.0
+_COUNTED = [part.name for part in fields(Progress) if part.name != "last_request_retry"]
+
+
+@dataclass(slots=True)
+class Game:
+    """A plan that is played: `failure` is what ended it, where it did not end by itself."""
+
+    plan: Plan
+    runner: Runner
+    store: AttemptStore | None
+    failure: Exception | None = None
+
+    @property
+    def results(self) -> Path | None:
+        """The folder of what is recorded."""
+        return None if self.store is None else self.store.directory
+
+    @property
+    def limit(self) -> LimitReached | None:
+        """The limit that ended it, if one did."""
+        return self.runner.stopped if isinstance(self.runner.stopped, LimitReached) else None
+
+    @property
+    def trouble(self) -> str:
+        """Why it is no good run, in a sentence; "" for a good one, and for one that a limit has ended."""
+        if self.failure is not None:
+            return str(self.failure) or type(self.failure).__name__
+        if self.runner.stopped is not None and self.limit is None:
+            return str(self.runner.stopped)
+        if self.runner.outputs and not self.runner.progress.scored:
+            return "No rollout could be scored; the errors above say why."
+        return ""
+
+
+def new_game(
+    plan: Plan, store: AttemptStore | None, command: Command, slots: asyncio.Semaphore | None, budget: Budget
+) -> Game:
+    """The plan, ready to be played."""
+    arguments = plan.arguments
+    limits = [one for one in (arguments.max_concurrent, command.max_concurrent) if one > 0]
+    limited = command.max_cost is not None or command.max_tokens_total is not None
+    options = RunOptions(
+        max_concurrent=min(limits, default=-1),
+        max_retries=arguments.max_retries,
+        independent_scoring=arguments.independent_scoring,
+        state_columns=arguments.state_columns,
+        on_log=lambda text: print(text, file=sys.stderr) if command.verbose else None,
+        slots=slots,
+        budget=budget if limited else None,
+    )
+    runner = Runner(plan.env, plan.rows, plan.model.client, plan.model.model, arguments.sampling_args, options, store)
+    return Game(plan, runner, store)
+
+
+def play(games: Sequence[Game], command: Command, interrupts: Interrupts) -> None:
+    """Play all to their end, or to that of a signal; what is finished is recorded, and the official files are written."""
+    threads = max(game.plan.env.max_workers for game in games)
+    with contextlib.suppress(KeyboardInterrupt):  # counted in `interrupts`
+        run(_play_all(games, command, interrupts), threads)
+    interrupts.ends(None)
+    for game in games:
+        if game.store is None:
+            continue
+        game.store.close()
+        try:
+            derive(game.store.directory)
+        except EvalsError as error:
+            game.failure = game.failure or error
+
+
+async def _play_all(games: Sequence[Game], command: Command, interrupts: Interrupts) -> None:
+    interrupts.ends(asyncio.current_task())
+    shown = PlainView(sys.stderr) if command.disable_tui or command.output == "plain" else view()
+    async with _beating(command.heartbeat_url):
+        with shown:
+            listener = _together(games, shown)
+            left = {asyncio.create_task(_play(game, listener)) for game in games}
+            while left:
+                try:
+                    _, left = await asyncio.wait(left)
+                except asyncio.CancelledError:  # a signal; each later one cuts short what they do at their end
+                    for task in left:
+                        task.cancel()
+
+
+async def _play(game: Game, listener: Callable[[Progress, list[RolloutOutput]], None]) -> None:
+    game.runner.listener = listener
+    try:
+        await game.runner.run()
+    except Exception as error:  # the others go on
+        if not isinstance(error, EvalsError | StateColumnError | Error):
+            logging.getLogger("verifiers").error("The run of %s failed.", game.plan.origin.name, exc_info=error)
+        game.failure = error
+    finally:
+        await game.plan.env._teardown()
+
+
+def _together(
+    games: Sequence[Game], shown: Callable[[Progress, list[RolloutOutput]], None]
+) -> Callable[[Progress, list[RolloutOutput]], None]:
+    """Tells the view how all of them stand."""
+    if len(games) == 1:
+        return shown
+    runners = [game.runner for game in games]
+
+    def tell(progress: Progress, new: list[RolloutOutput]) -> None:
+        sums: dict[str, Any] = {name: sum(getattr(one.progress, name) for one in runners) for name in _COUNTED}
+        shown(Progress(**sums, last_request_retry=progress.last_request_retry), new)
+
+    return tell
+
+
+@asynccontextmanager
+async def _beating(url: str | None) -> AsyncGenerator[None]:
+    """Meanwhile GET `url` every minute, so that somebody else notices when this stops."""
+    if url is None:
+        yield
+        return
+    task = asyncio.create_task(_beat(url))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _beat(url: str) -> None:
+    import httpx
+
+    told = False
+    async with httpx.AsyncClient(timeout=10, follow_redirects=True) as client:
+        while True:
+            try:
+                (await client.get(url)).raise_for_status()
+            except httpx.HTTPError as error:
+                if not told:
+                    reason = str(error) or type(error).__name__
+                    print(f"Note: no heartbeat reached {shown_url(url)}: {reason.splitlines()[0]}", file=sys.stderr)
+                told = True
+            await asyncio.sleep(SECONDS_BETWEEN_BEATS)
