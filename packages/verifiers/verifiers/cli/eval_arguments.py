@@ -118,7 +118,9 @@ def parse(argv: Sequence[str] | None, prog: str) -> Command:
     try:
         command = _command(values)
         check_values(command)
-    except (EvalFileError, ValueError) as error:
+    except EvalFileError as error:
+        made.exit(2, f"Error: {error}\n")
+    except ValueError as error:
         made.error(str(error))
     return command
 

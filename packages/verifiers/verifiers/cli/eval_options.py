@@ -219,8 +219,7 @@ def _results(made: argparse.ArgumentParser) -> None:
     add("-C", "--state-columns", metavar="A,B", help="keys of the state to record with each rollout")
     add("--output", choices=("human", "plain", "json"), help="what to print at the end; plain: NAME<tab>VALUE (human)")
     add("-A", "--abbreviated-summary", action="store_true", help="print only reward, cost, errors and the folder")
-    display = made.add_mutually_exclusive_group().add_argument
-    display("-d", "--disable-tui", action="store_true", help="plain lines of progress, also on a terminal")
+    add("-d", "--disable-tui", action="store_true", help="plain lines of progress, also on a terminal")
     add("--heartbeat-url", metavar="URL", help="GET this address every minute while rollouts are played")
     add("-v", "--verbose", action="store_true", help="log what happens")
 

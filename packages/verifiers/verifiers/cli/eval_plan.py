@@ -65,8 +65,9 @@ class Plan:
         """What is played, in a line."""
         examples = "1 example" if self.num_examples == 1 else f"{self.num_examples} examples"
         each = "1 rollout" if self.rollouts_per_example == 1 else f"{self.rollouts_per_example} rollouts"
-        swept = "".join(f" · {name}={value}" for name, value in self.arguments.env_args.items())
-        return f"{self.origin} · {self.model.model}{swept} · {examples} × {each} = {len(self.rows)}"
+        given = {**self.arguments.env_args, **self.arguments.sampling_args}
+        told = "".join(f" {name}={value}" for name, value in given.items())
+        return f"{self.origin}{told} · {self.model.model} · {examples} × {each} = {len(self.rows)}"
 
     @property
     def besides(self) -> dict[str, str]:
@@ -185,6 +186,10 @@ def not_found(env_id: str, name: str, base: str) -> str:
     near = nearby(env_id, base)
     if near is not None:
         return f"{missing} It is in {near.as_posix()}: add --env-dir-path {near.parent.as_posix()}"
+    folder = Path(base).expanduser()
+    there = [environment_name(one.name) for one in folder.iterdir() if one.is_dir()] if folder.is_dir() else []
+    if similar := get_close_matches(name, there, 1, 0.8):
+        return f"{missing} Did you mean {similar[0]}?"
     if "/" in env_id:
         return f"{missing} Install it with: prime env install {env_id}"
     return (

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from verifiers.clients.client import Client
@@ -80,8 +80,10 @@ class Metered(Client):
         self.budget.add(response)
         return response
 
-    def heard_by(self, listener: Callable[[str, float], Any]) -> AbstractContextManager[None]:
-        return self.inner.heard_by(listener)
+    @contextmanager
+    def heard_by(self, listener: Callable[[str, float], Any]) -> Generator[None]:
+        with self.inner.heard_by(listener):
+            yield
 
     async def close(self) -> None:
         await self.inner.close()
