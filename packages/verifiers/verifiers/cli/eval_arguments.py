@@ -69,7 +69,6 @@ class Command:
     output: str = "human"
     abbreviated_summary: bool = False
     disable_tui: bool = False
-    fullscreen: bool = False
     dry_run: bool = False
     verbose: bool = False
     yes: bool = False

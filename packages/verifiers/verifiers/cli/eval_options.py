@@ -51,6 +51,10 @@ _NO_UPLOAD = (
 )
 REFUSED = {
     **{flag: _NO_UPLOAD.format(flag) for flag in ("-H", "--save-to-hf-hub", "-D", "--hf-hub-dataset-name")},
+    **dict.fromkeys(
+        ("-f", "--fullscreen"),
+        "--fullscreen is not here: the live view takes the few lines that it needs, and leaves the screen as it was",
+    ),
     "--tui": "--tui is not here: on a terminal a run is always shown live, and --disable-tui switches that off",
     "--debug": "--debug is not here: -v logs what happens, and --disable-tui prints plain lines",
 }

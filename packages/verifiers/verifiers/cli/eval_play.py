@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from prime_evals import AttemptStore, EvalsError, derive
 from verifiers.cli.eval_arguments import Command
@@ -19,14 +19,13 @@ from verifiers.errors import Error
 from verifiers.evaluation.limits import Budget, LimitReached
 from verifiers.evaluation.outputs import StateColumnError
 from verifiers.evaluation.progress import PlainView, view
-from verifiers.evaluation.runner import Progress, Runner, RunOptions
-from verifiers.types import RolloutOutput
+from verifiers.evaluation.runner import Runner, RunOptions
+from verifiers.evaluation.standing import Watched
 from verifiers.utils.interrupts import Interrupts
 from verifiers.utils.loop import run
 from verifiers.utils.urls import shown_url
 
 SECONDS_BETWEEN_BEATS = 60.0
-_COUNTED = [part.name for part in fields(Progress) if part.name != "last_request_retry"]
 
 
 @dataclass(slots=True)
@@ -98,11 +97,11 @@ def play(games: Sequence[Game], command: Command, interrupts: Interrupts) -> Non
 
 async def _play_all(games: Sequence[Game], command: Command, interrupts: Interrupts) -> None:
     interrupts.ends(asyncio.current_task())
-    shown = PlainView(sys.stderr) if command.disable_tui or command.output == "plain" else view()
+    watched = [Watched(name, game.runner.progress, game.runner.activities) for name, game in _named(games)]
+    plain = command.disable_tui or command.output == "plain"
     async with _beating(command.heartbeat_url):
-        with shown:
-            listener = _together(games, shown)
-            left = {asyncio.create_task(_play(game, listener)) for game in games}
+        with PlainView(watched, sys.stderr) if plain else view(watched):
+            left = {asyncio.create_task(_play(game)) for game in games}
             while left:
                 try:
                     _, left = await asyncio.wait(left)
@@ -111,8 +110,17 @@ async def _play_all(games: Sequence[Game], command: Command, interrupts: Interru
                         task.cancel()
 
 
-async def _play(game: Game, listener: Callable[[Progress, list[RolloutOutput]], None]) -> None:
-    game.runner.listener = listener
+def _named(games: Sequence[Game]) -> Iterator[tuple[str, Game]]:
+    """Each under the name of its environment; several of one environment are numbered."""
+    names = Counter(game.plan.identity.env_id for game in games)
+    seen: Counter[str] = Counter()
+    for game in games:
+        name = game.plan.identity.env_id
+        seen[name] += 1
+        yield (f"{name} {seen[name]}" if names[name] > 1 else name), game
+
+
+async def _play(game: Game) -> None:
     try:
         await game.runner.run()
     except Exception as error:  # the others go on
@@ -121,21 +129,6 @@ async def _play(game: Game, listener: Callable[[Progress, list[RolloutOutput]], 
         game.failure = error
     finally:
         await game.plan.env._teardown()
-
-
-def _together(
-    games: Sequence[Game], shown: Callable[[Progress, list[RolloutOutput]], None]
-) -> Callable[[Progress, list[RolloutOutput]], None]:
-    """Tells the view how all of them stand."""
-    if len(games) == 1:
-        return shown
-    runners = [game.runner for game in games]
-
-    def tell(progress: Progress, new: list[RolloutOutput]) -> None:
-        sums: dict[str, Any] = {name: sum(getattr(one.progress, name) for one in runners) for name in _COUNTED}
-        shown(Progress(**sums, last_request_retry=progress.last_request_retry), new)
-
-    return tell
 
 
 @asynccontextmanager
