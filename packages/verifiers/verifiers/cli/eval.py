@@ -66,7 +66,7 @@ def _evaluate(command: Command) -> int:
         _report(games, failed, command)
         code = _end(games, failed, command, interrupts)
         if command.summary_to is not None:
-            _summarize(Path(command.summary_to), games, failed, budget)
+            _summarize(Path(command.summary_to), _all_data(games, failed, command), budget)
     if interrupts.count > 1:  # threads of an environment may still be stuck, and everything is recorded
         sys.stdout.flush()
         sys.stderr.flush()
@@ -156,19 +156,20 @@ def _data(game: Game) -> dict[str, Any]:
     return {**data, "stopped": stopped} if stopped else data
 
 
-def _all_data(games: Sequence[Game], failed: Sequence[tuple[Arguments, str]]) -> list[dict[str, Any]]:
-    missing = [
-        {"env_id": environment_name(one.env_id), "env_args": one.env_args, "model": one.model, "stopped": why}
-        for one, why in failed
-    ]
-    return [*map(_data, games), *missing]
+def _all_data(games: Sequence[Game], failed: Sequence[tuple[Arguments, str]], command: Command) -> list[dict[str, Any]]:
+    """Of every run, in the order of the command line."""
+    found = {id(game.plan.arguments): _data(game) for game in games}
+    for one, why in failed:
+        name = environment_name(one.env_id)
+        found[id(one)] = {"env_id": name, "env_args": one.env_args, "model": one.model, "stopped": why}
+    return [found[id(one)] for one in command.runs]
 
 
 def _report(games: Sequence[Game], failed: Sequence[tuple[Arguments, str]], command: Command) -> None:
     if command.output == "json":
         if command.summary_to is not None:
             return  # the program that asked for it prints all of them
-        data = _all_data(games, failed)
+        data = _all_data(games, failed, command)
         shown = data if command.several else data[0] if games else None
         if shown is not None:
             print(json.dumps(shown, ensure_ascii=False, indent=2), flush=True)
@@ -187,7 +188,7 @@ def _report(games: Sequence[Game], failed: Sequence[tuple[Arguments, str]], comm
         )
         print(f"\n{text}" if number else text, flush=True)
     if len(games) + len(failed) > 1 and command.summary_to is None:
-        print(f"\n{overview(_all_data(games, failed), command.output == 'plain')}", flush=True)
+        print(f"\n{overview(_all_data(games, failed, command), command.output == 'plain')}", flush=True)
 
 
 def _end(games: Sequence[Game], failed: Sequence[Any], command: Command, interrupts: Interrupts) -> int:
@@ -217,10 +218,10 @@ def _how_far(games: Sequence[Game]) -> str:
     return f"{done} and recorded. Continue with the same command and {which}"
 
 
-def _summarize(path: Path, games: Sequence[Game], failed: Sequence[tuple[Arguments, str]], budget: Budget) -> None:
+def _summarize(path: Path, runs: list[dict[str, Any]], budget: Budget) -> None:
     """For the program that started this one: what came out, and what it has spent."""
     spent = {"cost": budget.cost, "tokens": budget.tokens}
-    path.write_text(json.dumps({"runs": _all_data(games, failed), "spent": spent}), encoding="utf-8")
+    path.write_text(json.dumps({"runs": runs, "spent": spent}), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -102,8 +102,8 @@ def parser(prog: str) -> argparse.ArgumentParser:
     return made
 
 
-def parse(argv: Sequence[str] | None, prog: str) -> Command:
-    """Parse, or end the program with code 2 and a sentence."""
+def parse(argv: Sequence[str] | None, prog: str, quiet: bool = False) -> Command:
+    """Parse, or end the program with code 2 and a sentence. quiet: without notes, for who only looks into it."""
     made = parser(prog)
     words = list(sys.argv[1:] if argv is None else argv)
     _refuse(made, words)
@@ -112,7 +112,8 @@ def parse(argv: Sequence[str] | None, prog: str) -> Command:
         made.error(_unknown(made, unknown))
     values = vars(given)
     for name in OFFICIAL_ONLY.keys() & values.keys():
-        print(f"Note: {OFFICIAL_ONLY[name]}", file=sys.stderr)
+        if not quiet:
+            print(f"Note: {OFFICIAL_ONLY[name]}", file=sys.stderr)
         del values[name]
     try:
         command = _command(values)
