@@ -113,11 +113,16 @@ def _announce(plans: Sequence[Plan], failed: Sequence[Any], command: Command) ->
     at_once = "" if command.max_concurrent < 0 else f", {min(command.max_concurrent, rollouts)} at once"
     if len(plans) + len(failed) > 1:
         not_played = f", {len(failed)} cannot be played" if failed else ""
-        print(f"{len(plans)} evaluations, {rollouts} rollouts in all{at_once}{not_played}:", file=sys.stderr)
+        evaluations = "1 evaluation" if len(plans) == 1 else f"{len(plans)} evaluations"
+        print(f"{evaluations}, {_rollouts(rollouts)} in all{at_once}{not_played}:", file=sys.stderr)
         for plan in plans:
             print(f"  {plan.title}", file=sys.stderr)
     else:
-        print(f"{plans[0].title} rollouts{at_once}", file=sys.stderr)
+        print(f"{plans[0].title.rpartition(' = ')[0]} = {_rollouts(rollouts)}{at_once}", file=sys.stderr)
+
+
+def _rollouts(count: int) -> str:
+    return "1 rollout" if count == 1 else f"{count} rollouts"
 
 
 def _set_up(plans: Sequence[Plan], failed: list[tuple[Arguments, str]], command: Command, budget: Budget) -> list[Game]:

@@ -111,7 +111,7 @@ def parse(argv: Sequence[str] | None, prog: str, quiet: bool = False) -> Command
     if unknown:
         made.error(_unknown(made, unknown))
     values = vars(given)
-    for name in OFFICIAL_ONLY.keys() & values.keys():
+    for name in [one for one in OFFICIAL_ONLY if one in values]:
         if not quiet:
             print(f"Note: {OFFICIAL_ONLY[name]}", file=sys.stderr)
         del values[name]

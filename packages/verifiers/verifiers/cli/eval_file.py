@@ -154,6 +154,8 @@ class _Reader:
             if head := re.match(r"\s*\[\[?\s*([\w.-]+)", line):
                 if head[1] == section and line.strip().startswith("[["):
                     seen += 1
+                if not section and head[1] == name:
+                    return f" (line {position})"
                 inside = bool(section) and head[1].split(".")[0] == section and seen == number
             if inside and re.match(rf"\s*[\[\"']*(\w+\.)*{re.escape(name)}[\"']?\s*[=.\]]", line):
                 return f" (line {position})"
