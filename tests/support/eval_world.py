@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from openai_server import OpenAIServer, text
+if TYPE_CHECKING:
+    from openai_server import OpenAIServer
+
 
 ENVIRONMENT = """
 import asyncio
@@ -43,6 +45,8 @@ class World:
     """A working folder with an environment, a model that echoes, and the command."""
 
     def __init__(self, folder: Path, server: OpenAIServer) -> None:
+        from openai_server import text
+
         self.folder, self.server = folder, server
         server.reply(lambda request: text(request["messages"][-1]["content"]))
         place = folder / "environments" / "my_talk"
