@@ -15,6 +15,8 @@ import pytest
 from eval_world import World
 from openai_server import OpenAIServer, Reply, text
 
+from verifiers.cli import eval_file
+from verifiers.cli.eval_arguments import parse
 from verifiers.cli.eval_file import EvalFileError, read_file
 
 BROKEN = "def load_environment():\n    raise KeyError('words.txt')\n"
@@ -246,6 +248,80 @@ def test_a_file_of_them(world: World):
     assert all("baseline/first" in one and "temperature=0.5" in one for one in lines[1:])
     table = world.run("evals.toml", "--no-save").stdout.split("\n\n")[-1]
     assert "my-talk count=3 turns=2 temperature=1.0" not in table and "my-talk turns=2 temperature=1.0" in table
+
+
+RUN_FIELDS: dict[str, tuple[Any, str, Any]] = {
+    "env_id": ("other-talk", "env_id", "other-talk"),
+    "id": ("other-talk", "env_id", "other-talk"),
+    "env_args": ({"a": 1}, "env_args", {"a": 1}),
+    "args": ({"a": 1}, "env_args", {"a": 1}),
+    "extra_env_kwargs": ({"max_turns": 2}, "extra_env_kwargs", {"max_turns": 2}),
+    "env_dir_path": ("mine", "env_dir_path", "mine"),
+    "server": ("http://127.0.0.1:1", "server", "http://127.0.0.1:1"),
+    "endpoints_path": ("e.toml", "endpoints_path", "e.toml"),
+    "endpoint_id": ("mine", "endpoint_only", True),
+    "model": ("m", "model", "m"),
+    "provider": ("local", "provider", "local"),
+    "api_client_type": ("openai_responses", "client_type", "openai_responses"),
+    "api_key_var": ("K", "api_key_var", "K"),
+    "api_base_url": ("http://127.0.0.1:1/v1", "base_url", "http://127.0.0.1:1/v1"),
+    "header": ("X-A: b", "headers", {"X-A": "b"}),
+    "headers": (["X-A: b", "X-C: d"], "headers", {"X-A": "b", "X-C": "d"}),
+    "header_from_state": ("X-A: example_id", "headers_from_state", {"X-A": "example_id"}),
+    "headers_from_state": ({"X-A": "example_id"}, "headers_from_state", {"X-A": "example_id"}),
+    "sampling_args": ({"top_p": 0.1}, "sampling_args", {"top_p": 0.1}),
+    "max_tokens": (7, "sampling_args", {"max_tokens": 7}),
+    "temperature": (0.5, "sampling_args", {"temperature": 0.5}),
+    "num_examples": (-1, "num_examples", -1),
+    "rollouts_per_example": (4, "rollouts_per_example", 4),
+    "max_concurrent": (3, "max_concurrent", 3),
+    "max_retries": (2, "max_retries", 2),
+    "timeout": (1.5, "timeout", 1.5),
+    "independent_scoring": (True, "independent_scoring", True),
+    "output_dir": ("out", "output_dir", "out"),
+    "state_columns": (["a", "b"], "state_columns", ["a", "b"]),
+    "save_results": (False, "save", False),
+    "resume": (True, "resume", ""),
+    "resume_path": ("here", "resume", "here"),
+}
+WHOLE_FIELDS: dict[str, Any] = {
+    "max_concurrent": 7,
+    "max_cost": 2.5,
+    "max_tokens_total": 1000,
+    "heartbeat_url": "http://127.0.0.1:1/beat",
+    "abbreviated_summary": True,
+    "disable_tui": True,
+    "verbose": True,
+}
+
+
+def test_every_field_of_a_file_arrives(tmp_path: Path):
+    assert set(RUN_FIELDS) == set(eval_file._RUN) and set(WHOLE_FIELDS) == set(eval_file._WHOLE)
+    file = tmp_path / "evals.toml"
+    for name, (value, target, expected) in RUN_FIELDS.items():
+        named = "" if name in ("id", "env_id") else 'env_id = "my-talk"\n'
+        file.write_text(f"[[eval]]\n{named}{name} = {toml(value)}\n")
+        (run,) = parse([str(file)], "vf-eval").runs
+        assert getattr(run, target) == expected, name
+        if name not in ("id", "env_id", *WHOLE_FIELDS):  # and for all of them, at the top
+            file.write_text(f'{name} = {toml(value)}\n[[eval]]\nenv_id = "my-talk"\n')
+            (run,) = parse([str(file)], "vf-eval").runs
+            assert getattr(run, target) == expected, name
+    for name, value in WHOLE_FIELDS.items():
+        file.write_text(f'{name} = {toml(value)}\n[[eval]]\nenv_id = "my-talk"\n')
+        assert getattr(parse([str(file)], "vf-eval"), name) == value, name
+
+
+def toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{name} = {toml(one)}" for name, one in value.items()) + " }"
+    return json.dumps(value)
+
+
+def test_a_run_may_have_a_limit_of_its_own(world: World):
+    (world.folder / "evals.toml").write_text('[[eval]]\nenv_id = "my-talk"\nmax_concurrent = 1\nsave_results = false\n')
+    world.run("evals.toml", *world.model, "-n", "4", "-r", "1", "-c", "8")
+    assert world.server.most_at_once == 1 and len(world.server.requests) == 4
 
 
 @pytest.mark.parametrize(

@@ -101,13 +101,13 @@ def _code(codes: Sequence[int]) -> int:
 
 def _run(command: Sequence[str]) -> int:
     """The exit code of a program, to which the signals that come here are passed on, each once: it has a process group of
-    its own, since Ctrl-C would else reach it from the terminal too.
+    its own, since Ctrl-C would else reach it from the terminal too. So it cannot read from there either.
     """
     sys.stdout.flush()
     sys.stderr.flush()
     child: list[subprocess.Popen[bytes]] = []
     with _passing_on(child):
-        child.append(subprocess.Popen(command, process_group=0))
+        child.append(subprocess.Popen(command, process_group=0, stdin=subprocess.DEVNULL))
         code = child[0].wait()
     return SIGNALLED - code if code < 0 else code
 
