@@ -140,7 +140,7 @@ def attempts(world: World) -> None:
 
 @shows("--timeout")
 def time_limit(world: World) -> None:
-    data = world.data(*ECHO, *FEW, "-a", '{"pause": 60}', "--timeout", "0.2", "--no-save")
+    data = world.data(*ECHO, *FEW, "-a", '{"pause": 60}', "--timeout", "0.2", "--no-save", code=1)
     assert data["stop_conditions"] == {"timeout_reached": 1}
 
 
@@ -204,6 +204,18 @@ def going_on(world: World) -> None:
     first = world.data(*ECHO, "-n", "2", "-r", "1", "-o", "out")["results_path"]
     more = world.run("my-talk", *ECHO, "-n", "3", "-r", "1", "-o", "out", "--resume", first)
     assert "3/3 rollouts" in more.stderr and "2 from before" in more.stderr
+
+
+@shows("--retry", "--stop-after")
+def what_is_played_again(world: World) -> None:
+    world.server.reply(error(400, "no such parameter"))
+    few = ("my-talk", *world.model, "-r", "1", "-c", "1", "-n", "6", "-o", "out")
+    done = world.run(*few, "--stop-after", "2", code=1)
+    assert "Each of the first 2 rollouts ended with the same error" in done.stderr and len(world.server.requests) == 2
+    world.server.reply(lambda request: text(request["messages"][-1]["content"]))
+    assert "4 scored of 6 total" in world.run(*few, "--resume").stdout
+    assert "6 scored of 6 total" in world.run(*few, "--resume", "--retry", "errored").stdout
+    assert len(world.server.requests) == 8
 
 
 @shows("--state-columns")

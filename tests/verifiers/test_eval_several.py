@@ -124,6 +124,8 @@ def test_an_interrupted_one_goes_on_where_it_was(world: World):
     child = start(world, *args)
     assert stuck.wait(30)
     child.send_signal(signal.SIGINT)
+    said(child, "Ending: no rollout begins any more, and the rollout in flight can end.")
+    child.send_signal(signal.SIGINT)
     out, err = child.communicate(timeout=30)
     release.set()
     assert child.returncode == 130 and "Traceback" not in err, err
@@ -168,7 +170,7 @@ def load_environment():
     ],
     ids=["a slow teardown", "a blocked loop", "a thread that does not end"],
 )
-def test_the_second_time_it_ends_at_once_and_nothing_is_lost(world: World, how: str, teardown: int):
+def test_whatever_keeps_it_it_ends_and_nothing_is_lost(world: World, how: str, teardown: int):
     folder = world.folder / "environments" / "stubborn"
     folder.mkdir()
     (folder / "stubborn.py").write_text(STUBBORN.format(how=how, teardown=teardown))
@@ -176,17 +178,24 @@ def test_the_second_time_it_ends_at_once_and_nothing_is_lost(world: World, how: 
     assert child.stdout is not None
     assert child.stdout.readline() == "stuck\n"
     child.send_signal(signal.SIGINT)
-    if teardown:
+    if how.startswith("await"):
+        said(child, "Ending: ")
+        child.send_signal(signal.SIGINT)
         assert child.stdout.readline() == "tearing down\n"
-    else:
-        with pytest.raises(subprocess.TimeoutExpired):
-            child.wait(1)
+    with pytest.raises(subprocess.TimeoutExpired):
+        child.wait(1)
     child.send_signal(signal.SIGINT)
     out, err = child.communicate(timeout=30)
     assert child.returncode == 130 and "Traceback" not in err, err
     assert "Interrupted: 1 of 2 rollouts are done and recorded. Continue with the same command and --resume out/" in err
     (results,) = (world.folder / "out").rglob("results.jsonl")
     assert len(results.read_text().splitlines()) == 1 and "1 scored of 2 total" in out
+
+
+def said(child: subprocess.Popen[str], beginning: str) -> None:
+    """Wait until the command says a line that begins so."""
+    assert child.stderr is not None
+    assert any(line.startswith(beginning) for line in child.stderr)
 
 
 def start(world: World, *args: str) -> subprocess.Popen[str]:
@@ -276,6 +285,7 @@ RUN_FIELDS: dict[str, tuple[Any, str, Any]] = {
     "rollouts_per_example": (4, "rollouts_per_example", 4),
     "max_concurrent": (3, "max_concurrent", 3),
     "max_retries": (2, "max_retries", 2),
+    "stop_after": (0, "stop_after", 0),
     "timeout": (1.5, "timeout", 1.5),
     "independent_scoring": (True, "independent_scoring", True),
     "output_dir": ("out", "output_dir", "out"),
@@ -283,6 +293,7 @@ RUN_FIELDS: dict[str, tuple[Any, str, Any]] = {
     "save_results": (False, "save", False),
     "resume": (True, "resume", ""),
     "resume_path": ("here", "resume", "here"),
+    "retry": ("errored", "retry", "errored"),
 }
 WHOLE_FIELDS: dict[str, Any] = {
     "max_concurrent": 7,
@@ -300,10 +311,11 @@ def test_every_field_of_a_file_arrives(tmp_path: Path):
     file = tmp_path / "evals.toml"
     for name, (value, target, expected) in RUN_FIELDS.items():
         named = "" if name in ("id", "env_id") else 'env_id = "my-talk"\n'
+        named += "resume = true\n" if name == "retry" else ""
         file.write_text(f"[[eval]]\n{named}{name} = {toml(value)}\n")
         (run,) = parse([str(file)], "vf-eval").runs
         assert getattr(run, target) == expected, name
-        if name not in ("id", "env_id", *WHOLE_FIELDS):  # and for all of them, at the top
+        if name not in ("id", "env_id", "retry", *WHOLE_FIELDS):  # and for all of them, at the top
             file.write_text(f'{name} = {toml(value)}\n[[eval]]\nenv_id = "my-talk"\n')
             (run,) = parse([str(file)], "vf-eval").runs
             assert getattr(run, target) == expected, name

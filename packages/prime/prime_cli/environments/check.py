@@ -145,15 +145,15 @@ def _published(reference: Reference, scratch: Path, quick: bool, out: Output) ->
 async def _checked(target: Target, options: CheckOptions, out: Output) -> Report | None:
     """The report; None when SIGTERM ended it. Everything that was started is gone in any case."""
     from verifiers.checking import run
-    from verifiers.utils.interrupts import Interrupts
+    from verifiers.evaluation.ending import Ending
 
-    with Interrupts(signal.SIGTERM) as interrupts:
-        interrupts.ends(asyncio.current_task())
+    with Ending(signal.SIGTERM) as ending:
+        ending.ends(asyncio.current_task())
         try:
             with _progress(out) as progress:
                 return await run(target, quick=options.quick, only=options.only, progress=progress)
         except asyncio.CancelledError:
-            if interrupts.number is not None:
+            if ending.number is not None:
                 return None
             raise
 

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,12 @@ from prime_evals import EvalsError, summarize
 from verifiers.cli.eval_arguments import Arguments, Command, parse
 from verifiers.cli.eval_plan import CommandError, Found, Plan, find, load, open_store
 from verifiers.cli.eval_play import Game, new_game, play
+from verifiers.evaluation.ending import Ending
 from verifiers.evaluation.limits import Budget
 from verifiers.evaluation.models import ModelNotResolved
 from verifiers.evaluation.overview import overview
 from verifiers.evaluation.report import as_data, render
 from verifiers.loading import environment_name
-from verifiers.utils.interrupts import Interrupts
 
 INTERRUPTED = 128 + signal.SIGINT
 LIMIT_REACHED = 3
@@ -60,18 +61,24 @@ def _evaluate(command: Command) -> int:
         return 1 if failed else 0
     budget = Budget(command.max_cost, command.max_tokens_total)
     games = _set_up(plans, failed, command, budget)
-    with Interrupts() as interrupts:
+    with Ending() as ending:
         if games:
-            play(games, command, interrupts)
+            play(games, command, ending)
         _report(games, failed, command)
-        code = _end(games, failed, command, interrupts)
+        code = _end(games, failed, ending)
         if command.summary_to is not None:
             _summarize(Path(command.summary_to), _all_data(games, failed, command), budget)
-    if interrupts.count > 1:  # threads of an environment may still be stuck, and everything is recorded
+    if ending.count > 1 and _stuck():  # everything is recorded
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     return code
+
+
+def _stuck() -> bool:
+    """Whether a thread of an environment goes on, for which the interpreter would wait at its end."""
+    main_thread = threading.main_thread()
+    return any(one is not main_thread and one.is_alive() and not one.daemon for one in threading.enumerate())
 
 
 def _say(error: Exception, command: Command, where: str = "") -> None:
@@ -196,16 +203,16 @@ def _report(games: Sequence[Game], failed: Sequence[tuple[Arguments, str]], comm
         print(f"\n{overview(_all_data(games, failed, command), command.output == 'plain')}", flush=True)
 
 
-def _end(games: Sequence[Game], failed: Sequence[Any], command: Command, interrupts: Interrupts) -> int:
+def _end(games: Sequence[Game], failed: Sequence[Any], ending: Ending) -> int:
     """Says why it has ended, if not by itself; the exit code."""
     several = len(games) > 1
     for game in games:
         if game.trouble:
             print(f"Error: {f'{game.plan.origin.name}: ' if several else ''}{game.trouble}", file=sys.stderr)
     limit = next((game.limit for game in games if game.limit is not None), None)
-    if interrupts.code is not None and games:
+    if ending.code is not None and games:
         print(f"Interrupted: {_how_far(games)}", file=sys.stderr)
-        return interrupts.code
+        return ending.code
     if limit is not None:
         print(f"{limit} {_how_far(games)}", file=sys.stderr)
     if failed or any(game.trouble for game in games):

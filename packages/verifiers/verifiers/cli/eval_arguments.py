@@ -45,11 +45,13 @@ class Arguments:
     max_concurrent: int = -1
     """Of this one alone, within what the command allows all of them."""
     max_retries: int = 0
+    stop_after: int = 8
     timeout: float | None = None
     sampling_args: dict[str, Any] = field(default_factory=dict)
     output_dir: str | None = None
     save: bool = True
     resume: str | None = None
+    retry: str | None = None
     state_columns: list[str] = field(default_factory=list)
     independent_scoring: bool = False
 

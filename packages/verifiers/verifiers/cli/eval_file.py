@@ -29,6 +29,7 @@ from typing import Any
 
 from verifiers.clients.resolve import CLIENT_TYPES
 from verifiers.evaluation.endpoints import PROVIDERS
+from verifiers.evaluation.runner import RETRY
 
 MOST_RUNS = 10_000
 
@@ -112,6 +113,7 @@ _RUN: dict[str, tuple[str, _Kind]] = {
     "rollouts_per_example": ("rollouts_per_example", _POSITIVE),
     "max_concurrent": ("max_concurrent", _COUNT),
     "max_retries": ("max_retries", _NATURAL),
+    "stop_after": ("stop_after", _NATURAL),
     "timeout": ("timeout", _ABOVE_ZERO),
     "independent_scoring": ("independent_scoring", _FLAG),
     "output_dir": ("output_dir", _TEXT),
@@ -119,6 +121,7 @@ _RUN: dict[str, tuple[str, _Kind]] = {
     "save_results": ("save", _FLAG),
     "resume": ("resume", _FLAG),
     "resume_path": ("resume", _TEXT),
+    "retry": ("retry", _one_of(RETRY)),
 }
 _WHOLE: dict[str, tuple[str, _Kind]] = {
     "max_concurrent": ("max_concurrent", _COUNT),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from verifiers.clients.resolve import CLIENT_TYPES
 from verifiers.evaluation.endpoints import PROVIDERS, check_address
 from verifiers.evaluation.models import DEFAULT_ENDPOINTS_PATH, DEFAULT_MODEL
+from verifiers.evaluation.runner import RETRY
 
 if TYPE_CHECKING:
     from verifiers.cli.eval_arguments import Command
@@ -198,6 +199,12 @@ def _amount(made: argparse.ArgumentParser) -> None:
     add("-r", "--rollouts-per-example", type=_positive, metavar="N", help="(the environment's default, else 3)")
     add("-c", "--max-concurrent", type=_count, metavar="N", help="rollouts at once in all, -1 for no limit (32)")
     add("--max-retries", type=_natural, metavar="N", help="more attempts after infrastructure errors (0)")
+    add(
+        "--stop-after",
+        type=_natural,
+        metavar="N",
+        help="end when the first N rollouts all ended with the same error, 0 for never (8)",
+    )
     add("--timeout", type=_above_zero("seconds"), metavar="SECONDS", help="time limit of one rollout")
     add(
         "--max-cost", type=_above_zero("US dollars"), metavar="USD", help="end when the model's calls have cost so much"
@@ -220,6 +227,11 @@ def _results(made: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="continue a run: the one in PATH, or the newest incomplete",
     )
+    add(
+        "--retry",
+        choices=RETRY,
+        help="with --resume: play again what ended with an error, or without a reward; earlier attempts stay recorded",
+    )
     add("-C", "--state-columns", metavar="A,B", help="keys of the state to record with each rollout")
     add("--output", choices=("human", "plain", "json"), help="what to print at the end; plain: NAME<tab>VALUE (human)")
     add("-A", "--abbreviated-summary", action="store_true", help="print only reward, cost, errors and the folder")
@@ -233,5 +245,7 @@ def check_values(command: Command) -> None:
     for run in command.runs:
         if run.resume is not None and not run.save:
             raise ValueError("--resume needs the results it continues; leave --no-save out")
+        if run.retry is not None and run.resume is None:
+            raise ValueError("--retry needs the run that it continues: --resume, or --resume PATH")
     if command.heartbeat_url is not None:
         check_address(command.heartbeat_url, "--heartbeat-url", "https://example.org/beat")

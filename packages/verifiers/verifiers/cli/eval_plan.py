@@ -8,13 +8,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prime_evals import AttemptStore, EvalsError, Run, RunIdentity, find_incomplete, new_run_path, read_run
-from prime_evals.runs import run_folder
+from prime_evals import AttemptStore, NotARun, RunIdentity, new_run_path
 from verifiers.cli.eval_arguments import Arguments, Command
 from verifiers.cli.eval_server import load_on_server
 from verifiers.evaluation.models import ModelNotResolved, ResolvedModel, read_registry, resolve_model
 from verifiers.evaluation.recording import identity_of, settings_of
 from verifiers.evaluation.replay import ReplayPolicy
+from verifiers.evaluation.resuming import run_to_continue
 from verifiers.evaluation.runner import number_rows
 from verifiers.loading import (
     environment_name,
@@ -215,6 +215,8 @@ def open_store(plan: Plan, several: bool, taken: set[Path]) -> AttemptStore:
     """
     arguments, identity = plan.arguments, plan.identity
     base = _results_base(arguments)
+    settings = settings_of(plan.env, number_rows(plan.rows), arguments.state_columns, plan.model.base_url)
+    settings = replace(settings, details={**settings.details, **plan.besides})
     if arguments.resume is None:
         path = new_run_path(base, identity.env_id, identity.model)
     elif arguments.resume:
@@ -222,38 +224,14 @@ def open_store(plan: Plan, several: bool, taken: set[Path]) -> AttemptStore:
         if not (path / "attempts.jsonl").is_file():
             raise CommandError(f"There is no run to resume in {path}; leave --resume out to start one.")
     else:
-        run = _last_of_several(base, plan, taken) if several else _incomplete(base, plan)
-        if run is None and not several:
-            raise CommandError(
-                f"There is no incomplete run with these settings under {base}; leave --resume out to start one."
-            )
-        path = new_run_path(base, identity.env_id, identity.model) if run is None else run.directory
-        if run is not None:
-            print(f"Continuing {path}: {len(run.results)} rollouts are there.", file=sys.stderr)
-    taken.add(path.resolve())
-    settings = settings_of(plan.env, number_rows(plan.rows), arguments.state_columns, plan.model.base_url)
-    return AttemptStore(path, identity, replace(settings, details={**settings.details, **plan.besides}))
-
-
-def _incomplete(base: Path, plan: Plan) -> Run | None:
-    return find_incomplete(base, plan.identity, plan.rollouts_per_example, plan.num_examples)
-
-
-def _last_of_several(base: Path, plan: Plan, taken: set[Path]) -> Run | None:
-    """The newest run of these settings, complete or not: of several, some were finished before the others were ended."""
-    folder = run_folder(base, plan.identity.env_id, plan.identity.model)
-    for file in sorted(folder.glob("*/attempts.jsonl"), key=lambda path: path.stat().st_mtime, reverse=True):
-        if file.parent.resolve() in taken:
-            continue
+        path = new_run_path(base, identity.env_id, identity.model)
         try:
-            run = read_run(file.parent)
-        except EvalsError:
-            continue
-        same = run.identity.digest == plan.identity.digest
-        if (
-            same
-            and run.settings.rollouts_per_example == plan.rollouts_per_example
-            and run.settings.num_examples <= plan.num_examples
-        ):
-            return run
-    return None
+            # Of several some were finished before the others were ended, and are not played again.
+            found = run_to_continue(base, identity, settings, several or arguments.retry is not None, taken)
+            path = found.directory
+            print(f"Continuing {path}: {found.finished} rollouts are there.", file=sys.stderr)
+        except NotARun:
+            if not several:  # of several some had not begun
+                raise
+    taken.add(path.resolve())
+    return AttemptStore(path, identity, settings)

@@ -15,13 +15,13 @@ from pathlib import Path
 from prime_evals import AttemptStore, EvalsError, derive
 from verifiers.cli.eval_arguments import Command
 from verifiers.cli.eval_plan import Plan
-from verifiers.errors import Error
+from verifiers.errors import Error, RepeatedError
+from verifiers.evaluation.ending import Ending, finish
 from verifiers.evaluation.limits import Budget, LimitReached
 from verifiers.evaluation.outputs import StateColumnError
 from verifiers.evaluation.progress import PlainView, view
 from verifiers.evaluation.runner import Runner, RunOptions
 from verifiers.evaluation.standing import Watched
-from verifiers.utils.interrupts import Interrupts
 from verifiers.utils.loop import run
 from verifiers.utils.urls import shown_url
 
@@ -50,13 +50,19 @@ class Game:
     @property
     def trouble(self) -> str:
         """Why it is no good run, in a sentence; "" for a good one, and for one that a limit has ended."""
-        if self.failure is not None:
-            return str(self.failure) or type(self.failure).__name__
-        if self.runner.stopped is not None and self.limit is None:
-            return str(self.runner.stopped)
+        failure = self.failure or (self.runner.stopped if self.limit is None else None)
+        if failure is not None:
+            return f"{str(failure) or type(failure).__name__}{self._go_on(failure)}"
         if self.runner.outputs and not self.runner.progress.scored:
             return "No rollout could be scored; the errors above say why."
         return ""
+
+    def _go_on(self, failure: Exception) -> str:
+        """How a run goes on that was ended because it was in vain."""
+        if not isinstance(failure, RepeatedError):
+            return ""
+        again = "" if self.results is None else f", and then continue with --resume {self.results} --retry errored"
+        return f" Mend that{again}; --stop-after 0 plays on all the same."
 
 
 def new_game(
@@ -71,20 +77,31 @@ def new_game(
         max_retries=arguments.max_retries,
         independent_scoring=arguments.independent_scoring,
         state_columns=arguments.state_columns,
+        retry=arguments.retry,
+        stop_after_same_errors=arguments.stop_after,
         on_log=lambda text: print(text, file=sys.stderr) if command.verbose else None,
         slots=slots,
         budget=budget if limited else None,
     )
-    runner = Runner(plan.env, plan.rows, plan.model.client, plan.model.model, arguments.sampling_args, options, store)
+    runner = Runner(
+        plan.env,
+        plan.rows,
+        plan.model.client,
+        plan.model.model,
+        arguments.sampling_args,
+        options,
+        store,
+        keep_outputs=False,
+    )
     return Game(plan, runner, store)
 
 
-def play(games: Sequence[Game], command: Command, interrupts: Interrupts) -> None:
+def play(games: Sequence[Game], command: Command, ending: Ending) -> None:
     """Play all to their end, or to that of a signal; what is finished is recorded, and the official files are written."""
     threads = max(game.plan.env.max_workers for game in games)
-    with contextlib.suppress(KeyboardInterrupt):  # counted in `interrupts`
-        run(_play_all(games, command, interrupts), threads)
-    interrupts.ends(None)
+    with contextlib.suppress(KeyboardInterrupt):  # counted in `ending`
+        run(_play_all(games, command, ending), threads)
+    ending.ends(None)
     for game in games:
         if game.store is None:
             continue
@@ -95,8 +112,8 @@ def play(games: Sequence[Game], command: Command, interrupts: Interrupts) -> Non
             game.failure = game.failure or error
 
 
-async def _play_all(games: Sequence[Game], command: Command, interrupts: Interrupts) -> None:
-    interrupts.ends(asyncio.current_task())
+async def _play_all(games: Sequence[Game], command: Command, ending: Ending) -> None:
+    ending.ends(asyncio.current_task(), lambda: finish([game.runner for game in games]))
     watched = [Watched(name, game.runner.progress, game.runner.activities) for name, game in _named(games)]
     plain = command.disable_tui or command.output == "plain"
     async with _beating(command.heartbeat_url):
@@ -105,7 +122,7 @@ async def _play_all(games: Sequence[Game], command: Command, interrupts: Interru
             while left:
                 try:
                     _, left = await asyncio.wait(left)
-                except asyncio.CancelledError:  # a signal; each later one cuts short what they do at their end
+                except asyncio.CancelledError:  # each further one cuts short what they do at their end
                     for task in left:
                         task.cancel()
 
