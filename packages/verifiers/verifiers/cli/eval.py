@@ -56,16 +56,17 @@ def _evaluate(command: Command) -> int:
     if found is None:
         return 1
     plans, failed = _loaded(found, command)
-    _announce(plans, failed, command)
     if command.dry_run:
+        _announce(plans, failed, command)
         return 1 if failed else 0
     budget = Budget(command.max_cost, command.max_tokens_total)
     games = _set_up(plans, failed, command, budget)
+    _announce([game.plan for game in games], failed, command)
     with Ending() as ending:
         if games:
             play(games, command, ending)
         _report(games, failed, command)
-        code = _end(games, failed, ending)
+        code = _end(games, failed, command, ending)
         if command.summary_to is not None:
             _summarize(Path(command.summary_to), _all_data(games, failed, command), budget)
     if ending.count > 1 and _stuck():  # everything is recorded
@@ -203,7 +204,7 @@ def _report(games: Sequence[Game], failed: Sequence[tuple[Arguments, str]], comm
         print(f"\n{overview(_all_data(games, failed, command), command.output == 'plain')}", flush=True)
 
 
-def _end(games: Sequence[Game], failed: Sequence[Any], ending: Ending) -> int:
+def _end(games: Sequence[Game], failed: Sequence[Any], command: Command, ending: Ending) -> int:
     """Says why it has ended, if not by itself; the exit code."""
     several = len(games) > 1
     for game in games:
@@ -211,22 +212,22 @@ def _end(games: Sequence[Game], failed: Sequence[Any], ending: Ending) -> int:
             print(f"Error: {f'{game.plan.origin.name}: ' if several else ''}{game.trouble}", file=sys.stderr)
     limit = next((game.limit for game in games if game.limit is not None), None)
     if ending.code is not None and games:
-        print(f"Interrupted: {_how_far(games)}", file=sys.stderr)
+        print(f"Interrupted: {_how_far(games, command)}", file=sys.stderr)
         return ending.code
     if limit is not None:
-        print(f"{limit} {_how_far(games)}", file=sys.stderr)
+        print(f"{limit} {_how_far(games, command)}", file=sys.stderr)
     if failed or any(game.trouble for game in games):
         return 1
     return LIMIT_REACHED if limit is not None else 0
 
 
-def _how_far(games: Sequence[Game]) -> str:
+def _how_far(games: Sequence[Game], command: Command) -> str:
     finished = sum(game.runner.progress.finished for game in games)
     done = f"{finished} of {sum(game.runner.progress.total for game in games)} rollouts are done"
     folders = [game.results for game in games if game.results is not None]
     if not folders:
         return f"{done}; nothing is saved (--no-save)."
-    which = f"--resume {folders[0]}" if len(games) == 1 else "--resume"
+    which = "--resume" if command.several else f"--resume {folders[0]}"
     return f"{done} and recorded. Continue with the same command and {which}"
 
 
