@@ -112,7 +112,9 @@ def test_arguments_reach_the_evaluation_as_written(prime, folder, other_venv):
 def test_exit_codes_and_errors_are_the_evaluations_own(prime, other_venv):
     for env in ({}, {"VIRTUAL_ENV": str(other_venv)}):
         assert "is not installed" in prime.fails("eval", "run", "nothing-there", "-m", "baseline/echo", **env)
-        assert prime.fails("eval", "run", "echo-env", "--nope", code=2, **env).startswith("usage: prime eval run")
+        assert prime.fails("eval", "run", "echo-env", "--nope", code=2, **env).startswith(
+            "Error: There is no option --nope"
+        )
 
 
 def test_an_interpreter_without_verifiers_is_a_sentence(prime, tmp_path):

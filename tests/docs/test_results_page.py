@@ -53,7 +53,7 @@ def test_its_bounds_and_options():
         and "two minutes at\nmost at a time" in PAGE
         and "1, 2, 4 … 30 seconds" in PAGE
     )
-    arguments = parse(["my-env", "--resume", "--retry", "unscored"], "vf-eval")
+    (arguments,) = parse(["my-env", "--resume", "--retry", "unscored"], "vf-eval").runs
     assert arguments.retry == "unscored" and arguments.stop_after == 8
     assert "the first 8 rollouts of a run all end with the same error" in PAGE
     for name in ("UnreadableResponseError", "EmptyModelResponseError", "RateLimitError", "InfraError", "RepeatedError"):

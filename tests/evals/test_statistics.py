@@ -24,13 +24,13 @@ def test_only_scored_rollouts_count():
     assert found["usage"] == {"input_tokens": 15, "output_tokens": 2}
 
 
-def test_costs_are_summed_over_every_rollout():
+def test_costs_are_summed_and_their_mean_is_over_the_priced():
     rows = [
         row(0, 1.0, token_usage={"input_tokens": 10, "cost": 0.25}),
         row(0, None, error={"error": "SandboxError", "message": "gone"}, token_usage={"input_tokens": 20, "cost": 0.5}),
         row(1, 0.0, token_usage={"input_tokens": 0}),
     ]
-    assert summarize(rows, 2)["usage"] == {"input_tokens": 10, "cost": 0.25, "total_cost": 0.75}
+    assert summarize(rows, 2)["usage"] == {"input_tokens": 10, "cost": 0.375, "total_cost": 0.75}
 
 
 def test_nothing_scored():

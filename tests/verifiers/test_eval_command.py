@@ -150,7 +150,7 @@ def test_a_provider_by_name(command, openai_server):
     assert request["model"] == "v3" and request["headers"]["Authorization"] == "Bearer sk-deep"
     assert request["headers"]["X-Session-Id"] == "0"
     done = command("my-words", "-p", "acme", code=2)
-    assert "invalid choice: 'acme'" in done.stderr and "openrouter" in done.stderr
+    assert "Argument -p/--provider: invalid choice: 'acme'" in done.stderr and "openrouter" in done.stderr
 
 
 def test_a_real_endpoint(command, work, openai_server):
@@ -207,24 +207,29 @@ def test_mistakes_are_one_sentence(command, args, sentence):
 @pytest.mark.parametrize(("flag", "given"), [("-n", "-5"), ("-n", "0"), ("-n", "x"), ("-c", "-2")])
 def test_an_amount_is_above_nothing_or_all(command, flag, given):
     done = command("my-words", "-m", ECHO, flag, given, code=2)
-    assert done.stderr.endswith(f": expected a whole number above 0, or -1 for all, got {given!r}\n")
+    assert done.stderr.splitlines()[0].endswith(f": expected a whole number above 0, or -1 for all, got {given!r}.")
 
 
 @pytest.mark.parametrize(
-    "args",
+    ("args", "sentence"),
     [
-        ["-a", "{"],
-        ["-n", "0"],
-        ["-c", "x"],
-        ["--header", "X"],
-        ["--resume", "--no-save"],
-        ["--retry", "errored"],
-        ["--retry", "all", "--resume"],
-        ["--nonsense"],
+        (["-a", "{"], "Argument -a/--env-args: not JSON (Expecting property name"),
+        (["-n", "0"], "Argument -n/--num-examples: expected a whole number above 0"),
+        (["-c", "x"], "Argument -c/--max-concurrent: expected a whole number above 0, or -1 for all, got 'x'."),
+        (["--header", "X"], "Argument --header: expected 'Name: Value', got 'X'."),
+        (["--resume", "--no-save"], "--resume needs the results it continues; leave --no-save out."),
+        (["--retry", "errored"], "--retry needs the run that it continues: --resume, or --resume PATH."),
+        (["--retry", "all", "--resume"], "Argument --retry: invalid choice: 'all' (choose from"),
+        (["--nonsense"], "There is no option --nonsense.\n"),
+        (["--num-example", "3"], "There is no option --num-example; did you mean --num-examples?\n"),
+        (["-H"], "-H is not here: results stay in files. Upload the run's folder"),
+        (["--hf-hub-dataset-name=me/it"], "--hf-hub-dataset-name is not here: "),
     ],
 )
-def test_a_wrong_command_line_ends_with_code_two(command, args):
-    assert "error: " in command("my-words", *args, code=2).stderr
+def test_a_wrong_command_line_is_one_sentence(command, args, sentence):
+    done = command("my-words", *args, code=2)
+    assert done.stderr.startswith(f"Error: {sentence}") and done.stdout == ""
+    assert done.stderr.splitlines()[1:] == ["Run 'vf-eval --help' to see the options."]
 
 
 def test_nothing_scored_is_a_failure(command, work, openai_server):

@@ -67,7 +67,19 @@ def test_a_stray_project_file_is_not_the_environments(base):
         (
             "import not_there_at_all",
             ValueError,
-            r"^Could not import 'bad-env' environment: No module named 'not_there_at_all'\.",
+            r"^Could not import 'bad-env' environment: No module named 'not_there_at_all'\. "
+            r"Install what it depends on: prime env install bad-env$",
+        ),
+        (
+            "raise ModuleNotFoundError('No module named datasets', name='datasets')",
+            ValueError,
+            r"datasets\. It comes with the extra verifiers\[datasets\]: let the environment's pyproject\.toml require "
+            r"that, and run 'prime env install bad-env'\.$",
+        ),
+        (
+            "def load_environment(): import not_there_at_all",
+            RuntimeError,
+            r"No module named 'not_there_at_all'\. Install what it depends on: prime env install bad-env$",
         ),
         ("1 / 0", RuntimeError, r"^Failed to load environment 'bad-env': division by zero$"),
         ("", RuntimeError, r"has no load_environment function\.$"),

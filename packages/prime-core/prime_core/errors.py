@@ -6,6 +6,7 @@ PrimeError
 ├── ProjectError         an OpenEnv project, its Dockerfile or its manifest is wrong
 ├── PackagingError       an environment cannot be packed, or a package is not safe to unpack
 ├── InstallError         an environment cannot be installed
+│   └── InstallConflict  not beside what is installed there, but into another virtual environment
 ├── LocalHubError        the machine's own Hub did not start or stop
 └── APIError             a Hub answered with an error, or not at all
     ├── Unauthorized     401
@@ -64,6 +65,16 @@ class PackagingError(PrimeError):
 
 class InstallError(PrimeError):
     """An environment cannot be installed; the interpreter's packages are as they were."""
+
+
+class InstallConflict(InstallError):
+    """An environment does not go together with what is installed in the interpreter; into another virtual environment it
+    may go. `environments`: what was to be installed, name → version.
+    """
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message, hint)
+        self.environments: dict[str, str] = {}
 
 
 class LocalHubError(PrimeError):

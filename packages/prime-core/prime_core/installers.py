@@ -21,6 +21,7 @@ InstallerName = Literal["uv", "pip"]
 INSTALL_SECONDS = 1800.0
 # ` - my-env==0.1.0 (from file://…)`: what a dry run of uv says would go, or be put in anew.
 _GOES = re.compile(r"^ [-~] ([A-Za-z0-9._-]+)==", re.MULTILINE)
+_COMES = re.compile(r"^ [+~] ([A-Za-z0-9._-]+)==([^\s(]+)", re.MULTILINE)
 # Its own copy of pip: in the standard library, or where a distribution that takes it out of there puts it.
 _FIND_PIP = """
 import ensurepip, pathlib, sysconfig
@@ -34,6 +35,10 @@ class Installer(Protocol):
 
     def removes(self) -> set[str]:
         """The normalised names of what an installation would remove or replace; changes nothing. Raises InstallError."""
+        ...
+
+    def brings(self) -> dict[str, str]:
+        """What an installation would put in, name → version, as `removes` has found out."""
         ...
 
     def install(self) -> None:
@@ -59,6 +64,10 @@ class _Common:
     ) -> None:
         self._plan, self._target, self._scratch = plan, target, scratch
         self._upgrade, self._prerelease, self._lock = upgrade, prerelease, lock
+        self._brings: dict[str, str] = {}
+
+    def brings(self) -> dict[str, str]:
+        return self._brings
 
     def _file(self, name: str, lines: Iterable[str]) -> str:
         path = self._scratch / name
@@ -71,6 +80,7 @@ class _Uv(_Common):
         from packaging.utils import canonicalize_name
 
         said = self._run([*self._command(), "--dry-run"])
+        self._brings = {str(canonicalize_name(name)): version for name, version in _COMES.findall(said)}
         return {str(canonicalize_name(name)) for name in _GOES.findall(said)}
 
     def install(self) -> None:
@@ -105,7 +115,8 @@ class _Pip(_Common):
         report = self._scratch / "report.json"
         self._run([*self._command(), "--dry-run", "--report", str(report)])
         rows = json.loads(report.read_text(encoding="utf-8")).get("install", [])
-        return {str(canonicalize_name(row["metadata"]["name"])) for row in rows}
+        self._brings = {str(canonicalize_name(row["metadata"]["name"])): row["metadata"]["version"] for row in rows}
+        return set(self._brings)
 
     def install(self) -> None:
         self._run(self._command())

@@ -15,13 +15,14 @@ from pathlib import Path
 
 from prime_core.api import APIClient
 from prime_core.connection import Connection
-from prime_core.errors import APIError, InstallError
+from prime_core.errors import APIError, InstallConflict, InstallError
 from prime_core.installers import InstallerName as Installer
 from prime_core.installers import installer_for, wrongly_installed
 from prime_core.interpreters import Installed, Interpreter, inspect, target_python
 from prime_core.planning import (
     Plan,
     check_no_overwriting,
+    check_nothing_breaks,
     make_plan,
     needed_by,
     paths_of,
@@ -90,13 +91,16 @@ def install_from_hub(
     *,
     no_upgrade: bool = False,
     prerelease: bool = False,
+    whole: bool = False,
     announce: Callable[[str], None] = _silent,
 ) -> InstallReport:
     """Install `owner/name[@version]`s from a Hub for `python`, with the environments that they require
     (`prime_core.choosing` says which these are).
 
     `upgrade` raises what they need to the newest that fits; `no_upgrade` leaves an environment that is installed at its
-    version; `prerelease` takes candidates too. Raises InstallError, and everything is as it was then, and APIError.
+    version; `prerelease` takes candidates too; `whole` refuses what would leave something else that is installed without
+    what it requires. Raises InstallError (InstallConflict where another virtual environment would help), and everything is
+    as it was then, and APIError.
     """
     from prime_core.choosing import choose
 
@@ -107,9 +111,11 @@ def install_from_hub(
         before = inspect(python) if place.recovered else before
         source = HubWheels(client)
         chosen = choose(source, wanted, before, upgrade=upgrade, no_upgrade=no_upgrade, prerelease=prerelease)
-        job = _Job(chosen.wheels, source, before, installer, upgrade, prerelease, FROM_HUB)
+        job = _Job(chosen.wheels, source, before, installer, upgrade, prerelease, FROM_HUB, whole=whole)
         try:
             changes = job.run(place)
+        except InstallConflict:
+            raise
         except InstallError as error:
             raise _with_other_owners(error, source, chosen.wheels) from None
     return InstallReport(job.environments, python, changes, chosen.warnings)
@@ -123,12 +129,14 @@ def install_local(
     editable: bool = True,
     *,
     prerelease: bool = False,
+    whole: bool = False,
     announce: Callable[[str], None] = _silent,
 ) -> InstallReport:
     """Install the environment of a folder for `python`; our own distributions come from `served_wheels_dir()`.
 
     With `editable` what is changed in the folder afterwards counts at once (a rebuilt `proj/.build.json` too); an
-    environment whose layout does not allow it is installed as a copy. Raises PackagingError, InstallError.
+    environment whose layout does not allow it is installed as a copy. `whole` as in `install_from_hub`. Raises
+    PackagingError, InstallError.
     """
     with tempfile.TemporaryDirectory(prefix="prime-install-") as scratch:
         wheel = build_wheel(env_dir, Path(scratch) / "full")
@@ -139,7 +147,7 @@ def install_local(
         with place_of(before, announce) as place:
             before = inspect(python) if place.recovered else before
             now = f"from {env_dir.absolute()}"
-            job = _Job([(keep(wheel), ())], LocalWheels(), before, installer, upgrade, prerelease, now, code)
+            job = _Job([(keep(wheel), ())], LocalWheels(), before, installer, upgrade, prerelease, now, code, whole)
             changes = job.run(place)
     return InstallReport(job.environments, python, changes)
 
@@ -193,14 +201,22 @@ class _Job:
         prerelease: bool,
         now: str,
         code: Path | None = None,
+        whole: bool = False,
     ) -> None:
         self.environments = {wheel.metadata["name"]: wheel.metadata["version"] for wheel, _ in environments}
         self._wheels, self._source, self._before = environments, source, before
         self._installer, self._upgrade, self._prerelease, self._now = installer, upgrade, prerelease, now
-        self._code = code
+        self._code, self._whole = code, whole
 
     def run(self, place: Place) -> list[Change]:
         """What has changed. Raises InstallError, and everything is as it was then."""
+        try:
+            return self._run(place)
+        except InstallConflict as error:
+            error.environments = self.environments
+            raise
+
+    def _run(self, place: Place) -> list[Change]:
         before = self._before
         plan = make_plan(self._wheels, self._source, before, self._upgrade, self._code)
         check_no_overwriting(plan, before)
@@ -208,7 +224,10 @@ class _Job:
             program = installer_for(
                 self._installer, plan, before, Path(scratch), self._upgrade, self._prerelease, place.lock
             )
-            with place.change({*program.removes(), *plan.wheels}):
+            removed = program.removes()
+            if self._whole:
+                check_nothing_breaks(plan, {**dict.fromkeys(removed), **program.brings()}, before)
+            with place.change({*removed, *plan.wheels}):
                 program.install()
                 after = inspect(before.python, paths_of(plan))
                 self._check(plan, after)

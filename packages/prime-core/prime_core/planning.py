@@ -7,7 +7,7 @@ reference stays.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from prime_core.errors import InstallError
+from prime_core.errors import InstallConflict, InstallError
 from prime_core.interpreters import Installed, Interpreter, inspect
 from prime_core.undeclared import undeclared
 from prime_core.wheel import WheelFile, installed_paths
@@ -176,7 +176,7 @@ def _check_fits(
             f"Its author should require '{name}' by version.",
         )
     if installed and installed.is_folder:
-        raise InstallError(
+        raise InstallConflict(
             f"{asker} needs {wanted}, but {target.prefix} has {name} {installed.version} from a source folder.",
             "Install into another virtual environment (--python), or update that folder.",
         )
@@ -198,7 +198,7 @@ def _check_not_needed(name: str, target: Interpreter) -> None:
     if installed is None or installed.direct_url is not None:
         return
     for other in needed_by(name, target):
-        raise InstallError(
+        raise InstallConflict(
             f"An environment named '{name}' would replace the package {name} {installed.version}, which "
             f"{other} needs in {target.prefix}; nothing was installed.",
             "Install it into another virtual environment with --python.",
@@ -211,16 +211,7 @@ def needed_by(name: str, target: Interpreter) -> list[str]:
 
 
 def _needs(installed: Installed) -> set[str]:
-    needed = set()
-    for line in installed.requires:
-        try:
-            requirement = Requirement(line)
-        except InvalidRequirement:
-            # Metadata from before PEP 508 was checked; it names nothing that could be compared.
-            continue
-        if "extra" not in str(requirement.marker):
-            needed.add(canonicalize_name(requirement.name))
-    return needed
+    return {canonicalize_name(requirement.name) for requirement in _requirements(installed)}
 
 
 def paths_of(plan: Plan, name: str | None = None) -> set[str]:
@@ -244,10 +235,46 @@ def check_no_overwriting(plan: Plan, target: Interpreter) -> None:
             owners[path] = name
 
 
-def would_overwrite(name: str, path: str, owner: str, target: Interpreter) -> InstallError:
+def would_overwrite(name: str, path: str, owner: str, target: Interpreter) -> InstallConflict:
     """The refusal of a wheel with a file that is another distribution's."""
-    return InstallError(
+    return InstallConflict(
         f"{name} would overwrite {path} of {owner} in {target.prefix}; nothing was installed.",
         "Install it into another virtual environment with --python; its author can publish it anew with "
         "'prime env push', which keeps its files in a folder of their own.",
     )
+
+
+def check_nothing_breaks(plan: Plan, after: Mapping[str, str | None], target: Interpreter) -> None:
+    """Raises InstallConflict when an installed distribution that stays would not get what it requires any more. `after`:
+    normalised name → version (None: gone) of everything that the installer would change.
+    """
+    for other, installed in target.distributions.items():
+        if other in after:
+            continue
+        for requirement in _requirements(installed):
+            name = canonicalize_name(requirement.name)
+            before, version = target.distributions.get(name), after.get(name, "")
+            if version == "" or before is None or not requirement.specifier.contains(before.version, prereleases=True):
+                continue
+            if version is None or not requirement.specifier.contains(version, prereleases=True):
+                asking = " and ".join(one for one in plan.wheels if one not in OURS) or "that"
+                becomes = "removed" if version is None else f"replaced by {version}"
+                raise InstallConflict(
+                    f"For {asking}, {name} {before.version} in {target.prefix} would be {becomes}, and {installed.name} "
+                    f"needs {name}{requirement.specifier}; nothing was installed.",
+                    "Install it into another virtual environment with --python.",
+                )
+
+
+def _requirements(installed: Installed) -> list[Requirement]:
+    """What a distribution requires without extras."""
+    found = []
+    for line in installed.requires:
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement:
+            # Metadata from before PEP 508 was checked; it names nothing that could be compared.
+            continue
+        if "extra" not in str(requirement.marker):
+            found.append(requirement)
+    return found

@@ -67,8 +67,8 @@ def pass_at(outputs: Iterable[Output], rollouts: int, threshold: float) -> tuple
 
 
 def average_usage(outputs: Iterable[Output]) -> dict[str, float] | None:
-    """Mean tokens of a rollout, where the endpoint counted any; with known prices also its mean `cost` in USD, and
-    `total_cost`, the sum over all rollouts.
+    """Mean tokens of a rollout, where the endpoint counted any; `cost` in USD is the mean of those whose price is known, and
+    `total_cost` their sum.
     """
     counted = [usage for output in outputs if (usage := output.get("token_usage"))]
     if not any(any(usage.values()) for usage in counted):
@@ -76,7 +76,10 @@ def average_usage(outputs: Iterable[Output]) -> dict[str, float] | None:
     names = list(dict.fromkeys(name for usage in counted for name in usage))
     sums = {name: sum(float(usage.get(name, 0)) for usage in counted) for name in names}
     average = {name: value / len(counted) for name, value in sums.items()}
-    return {**average, "total_cost": sums["cost"]} if "cost" in sums else average
+    if "cost" not in sums:
+        return average
+    priced = sum(1 for usage in counted if "cost" in usage)
+    return {**average, "cost": sums["cost"] / priced, "total_cost": sums["cost"]}
 
 
 def errors_by_type(outputs: Iterable[Output]) -> dict[str, tuple[int, str]]:

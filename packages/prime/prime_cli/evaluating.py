@@ -1,4 +1,4 @@
-"""Running an evaluation where the environment is installed: in this process, or as a program of another interpreter."""
+"""Running evaluations where their environments are installed: in this process, or as programs of other interpreters."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from prime_cli.output import out
 from prime_core.errors import InstallError
 
 PROGRAM = "prime eval run"
@@ -24,22 +25,49 @@ sys.exit(None if found else "another")
 RUN = f"import sys; from verifiers.cli.eval import main; sys.exit(main(prog={PROGRAM!r}))"
 
 
-def evaluate(args: list[str], python: str | None) -> int:
+def evaluate(args: list[str]) -> int:
     """Run the evaluation's own command line with `args` and return its exit code.
 
-    The interpreter is `python`, else the one that `prime env install` installs into. Another interpreter's program
-    takes this process's place, so that signals, output and exit code are its own. Raises InstallError when it has no
-    verifiers of this project.
+    The interpreter is that of --python, else the one that `prime env install` installs into; what is missing there is
+    installed first, after asking. Another interpreter's program takes this process's place, so that signals, output and
+    exit code are its own; with several interpreters they are played one after another. Raises PrimeError: InstallError
+    when an interpreter has no verifiers of this project.
     """
+    if asks_for_help(args):
+        return _here(args)
+    from prime_cli.eval_places import find_places
     from prime_core.installing import target_python
+    from verifiers.cli.eval_arguments import parse
 
-    target = target_python(python)
-    if is_own(target) or asks_for_help(args):
-        from verifiers.cli.eval import main
+    command = parse(args, PROGRAM, quiet=True)
+    target = target_python(command.python)
+    own = is_own(target)
+    if not own:
+        _check_verifiers(target)
+    places = find_places(command.runs, target, own, command.yes, out)
+    groups: dict[Path, list[int]] = {}
+    for index, python in enumerate(places.pythons):
+        groups.setdefault(python, []).append(index)
+    if len(groups) > 1:
+        from prime_cli.eval_children import play_groups
 
-        return main(args, PROGRAM)
-    _check_verifiers(target)
-    return _become(target, ["-P", "-c", RUN, *args])
+        return play_groups(args, command, groups, lambda python: [str(python), *_program()], out)
+    (python,) = groups
+    if python == target and own and not places.changed:
+        return _here(args)
+    # Also when it is this one: what has just been installed is seen by a new process only.
+    return _become(python, [*_program(), *args])
+
+
+def _here(args: list[str]) -> int:
+    from verifiers.cli.eval import main
+
+    return main(args, PROGRAM)
+
+
+def _program() -> list[str]:
+    # -P: what lies in the working directory is not mistaken for an installed package.
+    return ["-P", "-c", RUN]
 
 
 def asks_for_help(args: list[str]) -> bool:
@@ -75,5 +103,4 @@ def _check_verifiers(python: Path) -> None:
 def _become(program: Path, args: list[str]) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
-    # -P: what lies in the working directory is not mistaken for an installed package.
     os.execv(program, [str(program), *args])

@@ -88,7 +88,9 @@ def load_environment(env_id: str, **env_args: Any) -> Environment:
                 f"Could not import '{env_id}' environment. "
                 f"Ensure the package for the '{env_id}' environment is installed."
             ) from error
-        raise ValueError(f"Could not import '{env_id}' environment: {error}. Install what it depends on.") from error
+        raise ValueError(
+            f"Could not import '{env_id}' environment: {error}. {_how_to_get(error, env_id)}".rstrip()
+        ) from error
     except Exception as error:
         raise RuntimeError(f"Failed to load environment '{env_id}': {_sentence(error)}") from error
     if not callable(getattr(module, "load_environment", None)):
@@ -99,6 +101,8 @@ def load_environment(env_id: str, **env_args: Any) -> Environment:
         env = module.load_environment(**env_args)
     except MissingKeyError:
         raise
+    except ModuleNotFoundError as error:
+        raise RuntimeError(f"Failed to load environment '{env_id}': {error}. {_how_to_get(error, env_id)}") from error
     except Exception as error:
         raise RuntimeError(f"Failed to load environment '{env_id}': {_sentence(error)}") from error
     from verifiers.envs.environment import Environment
@@ -111,6 +115,33 @@ def load_environment(env_id: str, **env_args: Any) -> Environment:
     env.env_id = env.env_id or env_id
     env.env_args = env.env_args or dict(env_args)
     return env
+
+
+_EXTRAS = {
+    "anthropic": "anthropic",
+    "datasets": "datasets",
+    "gymnasium": "gym",
+    "math_verify": "math",
+    "mcp": "mcp",
+    "prime_sandboxes": "sandbox",
+    "reasoning_gym": "reasoning-gym",
+    "textarena": "textarena",
+}
+"""Modules that an extra of this library brings, and the extra."""
+
+
+def _how_to_get(error: ImportError, env_id: str) -> str:
+    """How to get what is missing: an extra of this library, or what the environment's own pyproject.toml names."""
+    if "Install with: " in str(error):
+        return ""
+    extra = _EXTRAS.get((error.name or "").partition(".")[0]) if isinstance(error, ModuleNotFoundError) else None
+    name = environment_name(env_id)
+    if extra is not None:
+        return (
+            f"It comes with the extra verifiers[{extra}]: let the environment's pyproject.toml require that, and run "
+            f"'prime env install {name}'."
+        )
+    return f"Install what it depends on: prime env install {name}"
 
 
 def _sentence(error: Exception) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import sys
 import tempfile
@@ -146,24 +145,17 @@ def _published(reference: Reference, scratch: Path, quick: bool, out: Output) ->
 async def _checked(target: Target, options: CheckOptions, out: Output) -> Report | None:
     """The report; None when SIGTERM ended it. Everything that was started is gone in any case."""
     from verifiers.checking import run
+    from verifiers.evaluation.ending import Ending
 
-    task, terminated = asyncio.current_task(), False
-
-    def terminate() -> None:
-        nonlocal terminated
-        terminated = True
-        if task is not None:
-            task.cancel()
-
-    with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):  # not in the main thread
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
-    try:
-        with _progress(out) as progress:
-            return await run(target, quick=options.quick, only=options.only, progress=progress)
-    except asyncio.CancelledError:
-        if terminated:
-            return None
-        raise
+    with Ending(signal.SIGTERM) as ending:
+        ending.ends(asyncio.current_task())
+        try:
+            with _progress(out) as progress:
+                return await run(target, quick=options.quick, only=options.only, progress=progress)
+        except asyncio.CancelledError:
+            if ending.number is not None:
+                return None
+            raise
 
 
 @contextmanager

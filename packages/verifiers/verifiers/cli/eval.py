@@ -1,298 +1,240 @@
-"""vf-eval: evaluate a model (or an offline baseline) on an environment. `prime eval run` is the same command."""
+"""vf-eval: evaluate a model (or an offline baseline) on environments. `prime eval run` is the same command."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
+import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from prime_evals import AttemptStore, EvalsError, RunIdentity, derive, new_run_path, summarize
-from verifiers.cli.eval_arguments import Arguments, parse
-from verifiers.cli.eval_server import load_on_server
-from verifiers.errors import Error, RepeatedError
-from verifiers.evaluation.ending import Ending, finish
-from verifiers.evaluation.models import ModelNotResolved, ResolvedModel, resolve_model
-from verifiers.evaluation.outputs import StateColumnError
-from verifiers.evaluation.progress import view
-from verifiers.evaluation.recording import identity_of, settings_of
-from verifiers.evaluation.replay import ReplayPolicy
+from prime_evals import EvalsError, summarize
+from verifiers.cli.eval_arguments import Arguments, Command, parse
+from verifiers.cli.eval_plan import CommandError, Found, Plan, find, load, open_store
+from verifiers.cli.eval_play import Game, new_game, play
+from verifiers.evaluation.ending import Ending
+from verifiers.evaluation.limits import Budget
+from verifiers.evaluation.models import ModelNotResolved
+from verifiers.evaluation.overview import overview
 from verifiers.evaluation.report import as_data, render
-from verifiers.evaluation.resuming import run_to_continue
-from verifiers.evaluation.runner import Runner, RunOptions, number_rows
-from verifiers.evaluation.standing import Watched
-from verifiers.loading import (
-    environment_name,
-    eval_defaults,
-    load_environment,
-    local_folder,
-    make_importable,
-    module_name,
-    plain_name,
-)
-from verifiers.origin import Origin, WrongVersion, check_version, origin_of
-from verifiers.utils.loop import run
-from verifiers.utils.urls import shown_url
-
-if TYPE_CHECKING:
-    from verifiers.envs.environment import Environment
+from verifiers.loading import environment_name
 
 INTERRUPTED = 128 + signal.SIGINT
-
-
-class CommandError(Exception):
-    """One sentence for the user; the command ends with exit code 1."""
-
-
-@dataclass(slots=True)
-class Plan:
-    """Everything that is settled before the first rollout."""
-
-    arguments: Arguments
-    env: Environment
-    origin: Origin
-    model: ResolvedModel
-    rows: list[dict[str, Any]]
-    identity: RunIdentity
-    num_examples: int
-    rollouts_per_example: int
+LIMIT_REACHED = 3
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "vf-eval") -> int:
-    """Run the command; gives its exit code: 0, 1 (an error, or nothing could be scored), 130 after Ctrl-C, 143 after
-    SIGTERM.
+    """Run the command; gives its exit code: 0, 1 (an error, or nothing could be scored), 2 (a wrong command line), 3 (a
+    limit was reached), 130 after Ctrl-C, 143 after SIGTERM.
     """
-    arguments = parse(argv, prog)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure:
             reconfigure(errors="replace")  # a terminal that knows no "×" gets a "?", never a traceback
+    command = parse(argv, prog)
     logging.basicConfig(
         stream=sys.stderr,
-        level=logging.DEBUG if arguments.verbose else logging.WARNING,
+        level=logging.DEBUG if command.verbose else logging.WARNING,
         format="%(name)s: %(message)s",
     )
     for noisy in ("httpx", "httpx2", "httpcore", "httpcore2", "openai", "anthropic", "asyncio", "websockets"):
-        logging.getLogger(noisy).setLevel(logging.INFO if arguments.verbose else logging.ERROR)
+        logging.getLogger(noisy).setLevel(logging.INFO if command.verbose else logging.ERROR)
     try:
-        return _evaluate(arguments)
-    except (CommandError, ModelNotResolved, EvalsError) as error:
-        if arguments.verbose:
-            logging.getLogger("verifiers").exception("The run could not be made.")
-        print(f"Error: {error}", file=sys.stderr)
-        return 1
+        return _evaluate(command)
     except KeyboardInterrupt:
         print("Interrupted before the first rollout; nothing was recorded.", file=sys.stderr)
         return INTERRUPTED
 
 
-def _evaluate(arguments: Arguments) -> int:
-    plan = _plan(arguments)
-    store = _open_store(plan) if arguments.save else None
-    runner = Runner(
-        plan.env,
-        plan.rows,
-        plan.model.client,
-        plan.model.model,
-        arguments.sampling_args,
-        RunOptions(
-            max_concurrent=arguments.max_concurrent,
-            max_retries=arguments.max_retries,
-            independent_scoring=arguments.independent_scoring,
-            state_columns=arguments.state_columns,
-            retry=arguments.retry,
-            stop_after_same_errors=arguments.stop_after,
-            on_log=lambda text: print(text, file=sys.stderr) if arguments.verbose else None,
-        ),
-        store,
-        keep_outputs=False,
-    )
-    results = None
-    failure: Exception | None = None
-    with Ending() as ending:
-        try:
-            failure = run(_play(plan.env, runner, ending), plan.env.max_workers)
-        except KeyboardInterrupt:  # code of the environment's that held the event loop
-            pass
-        ending.ends(None)
-        if store is not None:
-            results = store.directory
-            store.close()
-            try:
-                derive(store.directory)
-            except EvalsError as error:
-                failure = failure or error
-        _report(plan, runner, results)
-    if ending.code is not None:
-        print(_interrupted(runner, results), file=sys.stderr)
-        return ending.code
-    failure = failure or runner.stopped
-    if failure is not None:
-        print(f"Error: {failure}{_go_on(failure, results)}", file=sys.stderr)
-        return 1
-    if runner.outputs and not runner.progress.scored:
-        print("Error: No rollout could be scored; the errors above say why.", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _go_on(failure: Exception, results: Path | None) -> str:
-    """How a run goes on that was ended because it was in vain."""
-    if not isinstance(failure, RepeatedError):
-        return ""
-    again = "" if results is None else f", and then continue with --resume {results} --retry errored"
-    return f" Mend that{again}; --stop-after 0 plays on all the same."
-
-
-def _plan(arguments: Arguments) -> Plan:
-    # The model first: a missing key should not cost the loading of an environment.
-    model = resolve_model(
-        arguments.model,
-        provider=arguments.provider,
-        client_type=arguments.client_type,
-        base_url=arguments.base_url,
-        api_key_var=arguments.api_key_var,
-        endpoints_path=arguments.endpoints_path,
-        headers=arguments.headers,
-        headers_from_state=arguments.headers_from_state,
-    )
-    env_id = arguments.env_id
-    name = environment_name(env_id)
-    # Modules are lower-case by rule; one that is not is named as it is written.
-    candidates = (name, plain_name(env_id))
-    found = next((one for one in candidates if make_importable(one, arguments.env_dir_path)), None)
+def _evaluate(command: Command) -> int:
+    found = _found(command)
     if found is None:
-        raise CommandError(_not_found(env_id, name, arguments.env_dir_path))
-    origin = origin_of(found, arguments.env_dir_path)
-    try:
-        check_version(env_id, origin)
-    except WrongVersion as error:
-        raise CommandError(str(error)) from error
-    if origin.unused is not None:
-        print(origin.unused_note(arguments.env_dir_path), file=sys.stderr)
-    try:
-        if arguments.server is None:
-            env = load_environment(found, **arguments.env_args)
-        else:
-            env = load_on_server(found, arguments.env_args, arguments.server)
-    except (ValueError, RuntimeError) as error:
-        raise CommandError(str(error)) from error
-    if arguments.timeout is not None:
-        env.set_kwargs(timeout_seconds=arguments.timeout)
-    defaults = eval_defaults(found)
-    examples = defaults.num_examples if arguments.num_examples is None else arguments.num_examples
-    rollouts = arguments.rollouts_per_example or defaults.rollouts_per_example
-    try:
-        table = env.get_eval_dataset(examples)
-    except Exception as error:
-        raise CommandError(f"The environment '{name}' has no rows to evaluate: {error}") from error
-    rows = [{**row, "rollout_index": index} for row in table for index in range(rollouts)]
-    if not rows:
-        raise CommandError(f"The environment '{name}' has no rows to evaluate: its dataset is empty.")
-    if (arguments.num_examples or 0) > len(rows) // rollouts:
-        print(
-            f"Note: '{name}' has {len(rows) // rollouts} rows to evaluate, so -n {arguments.num_examples} plays all of "
-            "them and no more.",
-            file=sys.stderr,
-        )
-    identity = identity_of(env, model.model, arguments.sampling_args)
-    if isinstance(model.client, ReplayPolicy):
-        for doubt in model.client.doubts(identity.env_id, number_rows(rows)):
-            print(f"Note: {doubt}", file=sys.stderr)
-    return Plan(arguments, env, origin, model, rows, identity, len(rows) // rollouts, rollouts)
+        return 1
+    plans, failed = _loaded(found, command)
+    if command.dry_run:
+        _announce(plans, failed, command)
+        return 1 if failed else 0
+    budget = Budget(command.max_cost, command.max_tokens_total)
+    games = _set_up(plans, failed, command, budget)
+    _announce([game.plan for game in games], failed, command)
+    with Ending() as ending:
+        if games:
+            play(games, command, ending)
+        _report(games, failed, command)
+        code = _end(games, failed, command, ending)
+        if command.summary_to is not None:
+            _summarize(Path(command.summary_to), _all_data(games, failed, command), budget)
+    if ending.count > 1 and _stuck():  # everything is recorded
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
-def _not_found(env_id: str, name: str, base: str) -> str:
-    """Where it was looked for, and what to do: it may lie next door, or be a name of the Hub."""
-    from prime_core.metadata import nearby
-
-    missing = f"The environment '{name}' is not installed and not in {Path(base) / module_name(name)}."
-    near = nearby(env_id, base)
-    if near is not None:
-        return f"{missing} It is in {near.as_posix()}: add --env-dir-path {near.parent.as_posix()}"
-    if "/" in env_id:
-        return f"{missing} Install it with: prime env install {env_id}"
-    return (
-        f"{missing} Install it from the Hub with: prime env install OWNER/{env_id}; or, if it is your own, start this "
-        "in the folder that holds it, or name that with --env-dir-path"
-    )
+def _stuck() -> bool:
+    """Whether a thread of an environment goes on, for which the interpreter would wait at its end."""
+    main_thread = threading.main_thread()
+    return any(one is not main_thread and one.is_alive() and not one.daemon for one in threading.enumerate())
 
 
-def _results_base(arguments: Arguments) -> Path:
-    if arguments.output_dir is not None:
-        return Path(arguments.output_dir)
-    names = (environment_name(arguments.env_id), plain_name(arguments.env_id))
-    folder = next(filter(None, (local_folder(name, arguments.env_dir_path) for name in names)), None)
-    return Path("outputs") if folder is None else folder / "outputs"
+def _say(error: Exception, command: Command, where: str = "") -> None:
+    if command.verbose:
+        logging.getLogger("verifiers").error("The run could not be made.", exc_info=error)
+    print(f"Error: {f'{where}: ' if where else ''}{error}", file=sys.stderr)
 
 
-def _open_store(plan: Plan) -> AttemptStore:
-    arguments, identity = plan.arguments, plan.identity
-    base = _results_base(arguments)
-    settings = settings_of(plan.env, number_rows(plan.rows), arguments.state_columns, plan.model.base_url)
-    settings = replace(settings, details={**settings.details, **_besides(plan)})
-    if arguments.resume is None:
-        path = new_run_path(base, identity.env_id, identity.model)
-    elif arguments.resume:
-        path = Path(arguments.resume)
-        if not (path / "attempts.jsonl").is_file():
-            raise CommandError(f"There is no run to resume in {path}; leave --resume out to start one.")
+def _found(command: Command) -> list[Found] | None:
+    """All models and environments; None when one is missing, since that is told before anything is spent."""
+    found, problems = [], {}
+    for arguments in command.runs:
+        try:
+            found.append(find(arguments, command))
+        except (CommandError, ModelNotResolved) as error:
+            problems[str(error)] = (error, arguments.place)
+    for error, place in problems.values():
+        _say(error, command, place)
+    return None if problems else found
+
+
+def _loaded(found: Sequence[Found], command: Command) -> tuple[list[Plan], list[tuple[Arguments, str]]]:
+    """The environments with their rows, and those that could not be loaded, which do not keep the others from playing."""
+    plans, failed = [], []
+    for one in found:
+        try:
+            plans.append(load(one))
+        except CommandError as error:
+            failed.append((one.arguments, str(error)))
+            _say(error, command, one.arguments.place)
+    return plans, failed
+
+
+def _announce(plans: Sequence[Plan], failed: Sequence[Any], command: Command) -> None:
+    """What is going to be played."""
+    if not plans:
+        return
+    rollouts = sum(len(plan.rows) for plan in plans)
+    at_once = "" if command.max_concurrent < 0 else f", {min(command.max_concurrent, rollouts)} at once"
+    if len(plans) + len(failed) > 1:
+        not_played = f", {len(failed)} cannot be played" if failed else ""
+        evaluations = "1 evaluation" if len(plans) == 1 else f"{len(plans)} evaluations"
+        print(f"{evaluations}, {_rollouts(rollouts)} in all{at_once}{not_played}:", file=sys.stderr)
+        for plan in plans:
+            print(f"  {plan.title}", file=sys.stderr)
     else:
-        found = run_to_continue(base, identity, settings, complete_too=arguments.retry is not None)
-        path = found.directory
-        print(f"Continuing {path}: {found.finished} rollouts are there.", file=sys.stderr)
-    return AttemptStore(path, identity, settings)
+        print(f"{plans[0].title.rpartition(' = ')[0]} = {_rollouts(rollouts)}{at_once}", file=sys.stderr)
 
 
-def _besides(plan: Plan) -> dict[str, str]:
-    """What metadata tells of a run that was played on somebody's server, or that repeats another one."""
-    server = plan.arguments.server
-    told = {"server_url": shown_url(server.rstrip("/")) if server else "", "replayed": plan.model.recording}
-    return {name: value for name, value in told.items() if value}
+def _rollouts(count: int) -> str:
+    return "1 rollout" if count == 1 else f"{count} rollouts"
 
 
-async def _play(env: Environment, runner: Runner, ending: Ending) -> Exception | None:
-    """Play to the end, or to that of a signal; gives what concerns the whole run."""
-    ending.ends(asyncio.current_task(), lambda: finish([runner]))
-    try:
-        with view([Watched(env.env_id or type(env).__name__, runner.progress, runner.activities)]):
-            await runner.run()
-    except asyncio.CancelledError:
-        pass
-    except (EvalsError, StateColumnError, Error) as error:
-        return error
-    finally:
-        await env._teardown()
-    return None
+def _set_up(plans: Sequence[Plan], failed: list[tuple[Arguments, str]], command: Command, budget: Budget) -> list[Game]:
+    """The games, with the folders of their results; those without one are told and left out."""
+    shared = len(plans) > 1 and command.max_concurrent > 0
+    slots = asyncio.Semaphore(command.max_concurrent) if shared else None
+    games: list[Game] = []
+    taken: set[Path] = set()
+    for plan in plans:
+        try:
+            store = open_store(plan, len(command.runs) > 1, taken) if plan.arguments.save else None
+        except (CommandError, EvalsError) as error:
+            failed.append((plan.arguments, str(error)))
+            _say(error, command, plan.arguments.place)
+            continue
+        games.append(new_game(plan, store, command, slots, budget))
+    return games
 
 
-def _report(plan: Plan, runner: Runner, results: Path | None) -> None:
-    outputs = runner.ordered()
-    described = {
+def described(game: Game) -> dict[str, Any]:
+    """What metadata and the report tell of a run."""
+    plan = game.plan
+    return {
         **plan.identity.to_dict(),
         "base_url": plan.model.base_url,
-        **_besides(plan),
+        **plan.besides,
         "num_examples": plan.num_examples,
         "rollouts_per_example": plan.rollouts_per_example,
-        **summarize(outputs, plan.rollouts_per_example, plan.env.pass_threshold),
+        **summarize(game.runner.ordered(), plan.rollouts_per_example, plan.env.pass_threshold),
     }
-    if plan.arguments.output == "json":
-        print(json.dumps(as_data(outputs, described, results, len(plan.rows)), ensure_ascii=False, indent=2))
-    else:
-        where = f"{plan.origin} on {described['server_url']}" if "server_url" in described else str(plan.origin)
-        print(render(outputs, described, results, len(plan.rows), where), flush=True)
 
 
-def _interrupted(runner: Runner, results: Path | None) -> str:
-    done = f"Interrupted: {runner.progress.finished} of {runner.progress.total} rollouts are done"
-    if results is None:
+def _data(game: Game) -> dict[str, Any]:
+    data = as_data(game.runner.ordered(), described(game), game.results, len(game.plan.rows))
+    stopped = game.trouble or str(game.limit or "")
+    return {**data, "stopped": stopped} if stopped else data
+
+
+def _all_data(games: Sequence[Game], failed: Sequence[tuple[Arguments, str]], command: Command) -> list[dict[str, Any]]:
+    """Of every run, in the order of the command line."""
+    found = {id(game.plan.arguments): _data(game) for game in games}
+    for one, why in failed:
+        name = environment_name(one.env_id)
+        found[id(one)] = {"env_id": name, "env_args": one.env_args, "model": one.model, "stopped": why}
+    return [found[id(one)] for one in command.runs]
+
+
+def _report(games: Sequence[Game], failed: Sequence[tuple[Arguments, str]], command: Command) -> None:
+    if command.output == "json":
+        if command.summary_to is not None:
+            return  # the program that asked for it prints all of them
+        data = _all_data(games, failed, command)
+        shown = data if command.several else data[0] if games else None
+        if shown is not None:
+            print(json.dumps(shown, ensure_ascii=False, indent=2), flush=True)
+        return
+    for number, game in enumerate(games):
+        plan, about = game.plan, described(game)
+        where = f"{plan.origin} on {about['server_url']}" if "server_url" in about else str(plan.origin)
+        text = render(
+            game.runner.ordered(),
+            about,
+            game.results,
+            len(plan.rows),
+            where,
+            brief=command.abbreviated_summary,
+            plain=command.output == "plain",
+        )
+        print(f"\n{text}" if number else text, flush=True)
+    if len(games) + len(failed) > 1 and command.summary_to is None:
+        print(f"\n{overview(_all_data(games, failed, command), command.output == 'plain')}", flush=True)
+
+
+def _end(games: Sequence[Game], failed: Sequence[Any], command: Command, ending: Ending) -> int:
+    """Says why it has ended, if not by itself; the exit code."""
+    several = len(games) > 1
+    for game in games:
+        if game.trouble:
+            print(f"Error: {f'{game.plan.origin.name}: ' if several else ''}{game.trouble}", file=sys.stderr)
+    limit = next((game.limit for game in games if game.limit is not None), None)
+    if ending.code is not None and games:
+        print(f"Interrupted: {_how_far(games, command)}", file=sys.stderr)
+        return ending.code
+    if limit is not None:
+        print(f"{limit} {_how_far(games, command)}", file=sys.stderr)
+    if failed or any(game.trouble for game in games):
+        return 1
+    return LIMIT_REACHED if limit is not None else 0
+
+
+def _how_far(games: Sequence[Game], command: Command) -> str:
+    finished = sum(game.runner.progress.finished for game in games)
+    done = f"{finished} of {sum(game.runner.progress.total for game in games)} rollouts are done"
+    folders = [game.results for game in games if game.results is not None]
+    if not folders:
         return f"{done}; nothing is saved (--no-save)."
-    return f"{done} and recorded. Continue with the same command and --resume {results}"
+    which = "--resume" if command.several else f"--resume {folders[0]}"
+    return f"{done} and recorded. Continue with the same command and {which}"
+
+
+def _summarize(path: Path, runs: list[dict[str, Any]], budget: Budget) -> None:
+    """For the program that started this one: what came out, and what it has spent."""
+    spent = {"cost": budget.cost, "tokens": budget.tokens}
+    path.write_text(json.dumps({"runs": runs, "spent": spent}), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -38,11 +38,21 @@ def _cut(text: str, longest: int, end: bool = False) -> str:
     return "…" + text[1 - longest :] if end else text[: longest - 1] + "…"
 
 
+_BRIEF = frozenset({"reward", "cost", "errors", "", "note", "results"})
+
+
 def render(
-    outputs: Sequence[RolloutOutput], metadata: Mapping[str, Any], results: Path | None, planned: int, environment: str
+    outputs: Sequence[RolloutOutput],
+    metadata: Mapping[str, Any],
+    results: Path | None,
+    planned: int,
+    environment: str,
+    brief: bool = False,
+    plain: bool = False,
 ) -> str:
     """The table. `planned`: how many rollouts the run set out to play; `metadata`: of the run and its summary;
-    `environment`: its name and which copy of it was played.
+    `environment`: its name and which copy of it was played; brief: only reward, cost, errors and folder; plain: a name, a
+    tab and what it says in each line.
     """
     title = (
         f"{environment} · {metadata['model']} · "
@@ -64,7 +74,9 @@ def render(
         used = f"{number(usage.get('input_tokens'))} in, {number(usage.get('output_tokens'))} out (mean a rollout)"
         rows.append(("tokens", used))
         if "total_cost" in usage:
-            rows.append(("cost", f"${usage['total_cost']:.4f}, ${usage['cost']:.4f} mean a rollout"))
+            priced = sum(1 for output in outputs if "cost" in (output.get("token_usage") or {}))
+            known = f" (known of {priced} of {len(outputs)})" if 0 < priced < len(outputs) else ""
+            rows.append(("cost", f"${usage['total_cost']:.4f}, ${usage['cost']:.4f} mean a rollout{known}"))
     rows += [
         ("errors" if first else "", f"{count} × {name}{_one_of(name, outputs)}: {one_line(sentence)}")
         for first, (name, (count, sentence)) in zip(
@@ -76,6 +88,10 @@ def render(
         rows.append(("note", refused))
     if results is not None:
         rows.append(("results", str(results)))
+    if brief:
+        rows = [row for row in rows if row[0] in _BRIEF]
+    if plain:
+        return "\n".join([f"evaluation\t{title}", *(f"{name}\t{text}" for name, text in rows)])
     width = max(len(name) for name, _ in rows)
     return "\n".join([title, "", *(f"  {name:<{width}}   {text}" for name, text in rows)])
 

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -24,6 +24,7 @@ from verifiers.clients.client import Client
 from verifiers.clients.resolve import as_client
 from verifiers.errors import Error, ModelAuthError, is_retriable, typed
 from verifiers.evaluation.breaker import Breaker
+from verifiers.evaluation.limits import Budget, LimitReached, Metered
 from verifiers.evaluation.outputs import from_row, state_to_output, to_row
 from verifiers.evaluation.tally import Progress
 from verifiers.types import GenerateOutputs, RolloutOutput, RolloutTiming, State
@@ -55,7 +56,9 @@ class RunOptions:
     retry: of a continued run play again what ended with an error ("errored") or without a reward ("unscored"), beside
     what is missing; earlier attempts stay recorded. stop_after_same_errors: end the run when so many rollouts, all from
     the first on, ended with the same error (`verifiers.evaluation.breaker`); 0 for never.
-    on_start(total), on_progress(all outputs, new outputs, metadata), on_log(line): callbacks.
+    on_start(total), on_progress(all outputs, new outputs, metadata), on_log(line): callbacks. slots: shared with other runs
+    that go on at the same time, so that they play so many rollouts at once together. budget: what may be spent, which
+    other runs may share too; when it is used up the run ends with what it has (`stopped`).
     """
 
     max_concurrent: int = -1
@@ -70,6 +73,8 @@ class RunOptions:
     on_start: Callable[[int], Any] | None = None
     on_progress: Callable[..., Any] | Sequence[Callable[..., Any]] | None = None
     on_log: Callable[[str], Any] | None = None
+    slots: asyncio.Semaphore | None = None
+    budget: Budget | None = None
 
     def __post_init__(self) -> None:
         if self.retry not in (None, *RETRY):
@@ -110,6 +115,8 @@ class Runner:
         self.store = store
         self.listener = listener
         self.client: Client = as_client(client)
+        if self.options.budget is not None:
+            self.client = Metered(self.client, self.options.budget)
         self._own_client = not isinstance(client, Client)
         self.rows = number_rows(rows)
         self.keep_outputs = keep_outputs
@@ -206,14 +213,19 @@ class Runner:
         return todo
 
     async def _work(self, todo: deque[dict[str, Any]]) -> None:
-        while todo and self.stopped is None and not self._finishing.is_set():
-            row = todo.popleft()
-            self.progress.running += 1
-            try:
-                with follow(self.activities, _key(row)):
-                    await self._play(row)
-            finally:
-                self.progress.running -= 1
+        # A slot is kept until nothing is left, so that of several runs the first is finished first.
+        async with self.options.slots or nullcontext():
+            while todo and self.stopped is None and not self._finishing.is_set():
+                if (budget := self.options.budget) is not None and budget.reached:
+                    self.stopped = LimitReached(budget.reached)
+                    return
+                row = todo.popleft()
+                self.progress.running += 1
+                try:
+                    with follow(self.activities, _key(row)):
+                        await self._play(row)
+                finally:
+                    self.progress.running -= 1
 
     async def _play(self, row: dict[str, Any]) -> None:
         before = 0 if self.store is None else self.store.tried.get(_key(row), 0)
@@ -222,7 +234,7 @@ class Runner:
             attempt += 1
             state = await self._rollout(row)
             error = state.get("error")
-            if isinstance(error, ModelAuthError):
+            if isinstance(error, ModelAuthError | LimitReached):
                 self.stopped = self.stopped or error
                 await self.env._release(state)
                 await self._record([(state, attempt)], final=False)
@@ -451,7 +463,7 @@ async def generate(
             from verifiers.evaluation.recording import close_store
 
             close_store(store)
-    if runner.stopped is not None:
+    if runner.stopped is not None and not isinstance(runner.stopped, LimitReached):
         raise runner.stopped
     examples = len({row["example_id"] for row in rows})
     described = {"env_id": env.env_id, "env_args": env.env_args, "model": model, "num_examples": examples}
