@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from prime_core.checks.report import Result, failed
 from prime_core.errors import APIError, PrimeError
 from verifiers.checking.playing import Episode, Moment, Moves, Policy, play
-from verifiers.checking.report import Result, failed
 from verifiers.errors import SandboxError
 from verifiers.openenv import check as looks
 from verifiers.openenv import probe

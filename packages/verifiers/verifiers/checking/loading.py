@@ -16,9 +16,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from prime_core.checks.report import Verdict, failed, passed
 from prime_core.children import child_environment
 from verifiers.checking.case import Blocked, Case
-from verifiers.checking.report import Verdict, failed, passed
 
 PROGRAM = Path(__file__).with_name("child.py")
 TAIL = 800

@@ -59,7 +59,7 @@ def check(
     130 Ctrl-C.
     """
     from prime_cli.environments import check as checks
-    from verifiers.checking.registry import UnknownCheck
+    from prime_core.checks.registry import UnknownCheck
 
     ids = [name.strip() for part in only or () for name in part.split(",") if name.strip()]
     try:
