@@ -11,6 +11,7 @@ from prime_hub import __version__
 from prime_hub.api import (
     auth_challenge,
     changes,
+    checks,
     connect_rpc,
     environments,
     gateway,
@@ -97,6 +98,7 @@ def _routers() -> list[APIRouter]:
             environments,
             usage,
             changes,
+            checks,
             managing,
             sandbox_batches,
             sandbox_unsupported,
