@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, String, Text
+from sqlalchemy import JSON, Boolean, ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from prime_hub.db.base import Base
@@ -40,3 +40,5 @@ class VersionCheck(Base):
     checker: Mapped[str | None] = mapped_column(String(64))
     problems: Mapped[int | None]
     advice: Mapped[int | None]
+    partial: Mapped[bool | None] = mapped_column(Boolean)
+    """Whether it could not be loaded or played, so that little is known of it."""

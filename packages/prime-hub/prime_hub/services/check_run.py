@@ -65,9 +65,10 @@ class NotChecked(Exception):
 
 @dataclass(frozen=True)
 class Subject:
-    """What is checked, and for whom."""
+    """What is checked, and for whom: `account` has asked for it, `publisher` has published it."""
 
     account: Account
+    publisher: Account
     environment: Environment
     version: Version
 
@@ -102,8 +103,10 @@ class CheckRuns:
         """
         try:
             await self._runner.client()
-            self._access.require_isolated_builds(subject.account)
-            self._access.require_entry(subject.account)
+            # Where nothing isolates, both who asks for its code to be run and whose code it is are trusted with this machine.
+            for account in (subject.account, subject.publisher):
+                self._access.require_isolated_builds(account)
+                self._access.require_entry(account)
             async with asyncio.timeout(2 * BUILD_SECONDS + RUN_SECONDS), AsyncExitStack() as stack:
                 return await self._made(stack, subject, progress)
         except RunnerDown:

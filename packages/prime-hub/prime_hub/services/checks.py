@@ -33,6 +33,8 @@ CHECK = "check"
 GOING = ("queued", "running")
 LOOK_SECONDS = 20.0
 LOG_CHARACTERS = 32_000
+PLAYED = frozenset({"load-fails", "rollout-fails"})
+"""The checks without which little is known of an environment: it was loaded, and it was played."""
 
 log = logging.getLogger("prime_hub.checks")
 
@@ -174,8 +176,9 @@ class Checks:
                 row.reason = "Who asked for this check may not publish the environment any more; ask for it anew."
                 return None
             row.state, row.started_at, row.progress = "running", now(), None
+            publisher = account if version.publisher_id is None else await session.get(Account, version.publisher_id)
         self._signals.send(f"check/{version_id}")
-        return Subject(account, environment, version)
+        return Subject(account, publisher or account, environment, version)
 
     async def _watched(self, version_id: str, work: asyncio.Task[Report]) -> Report | None:
         """The report; None, and the work ended, once the version is gone."""
@@ -211,6 +214,7 @@ class Checks:
             row.state, row.ended_at, row.progress = "done", now(), None
             row.checked_at, row.runtime, row.checker = row.ended_at, self._runs.runtime, report.checker[:64]
             row.report, row.problems, row.advice = report.as_dict(), counts["fail"], counts["warn"]
+            row.partial = not report.ids("pass", "warn", "fail") >= PLAYED
         self._signals.send(f"check/{version_id}")
 
     async def _failed(self, version_id: str, reason: str, said: str) -> None:
@@ -268,4 +272,6 @@ def badge(row: VersionCheck | None) -> Badge:
         return Badge("not checked", "none")
     if row.problems:
         return Badge(f"{row.problems} problem{'' if row.problems == 1 else 's'}", "bad")
+    if row.partial:
+        return Badge("partly checked", "none")
     return Badge("checked", "advice" if row.advice else "good")

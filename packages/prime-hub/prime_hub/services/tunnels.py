@@ -17,8 +17,9 @@ from prime_hub.errors import BadGateway, HubError
 from prime_hub.services.hosted import Program
 
 PART_BYTES = 48 * 1024
-MOST_BYTES = 1024 * 1024 * 1024
+MOST_BYTES = 512 * 1024 * 1024
 MOST_CONNECTIONS = 256
+MOST_WAITING = 1024
 
 Reach = Callable[[str], Awaitable[tuple[str, int]]]
 """Where a server, by its name, is reached now. Raises HubError."""
@@ -35,29 +36,39 @@ class Tunnels:
 
     def take(self, message: dict[str, Any]) -> bool:
         """Whether it is one of a connection, which it is then given to."""
+        try:
+            return self._take(message)
+        except (binascii.Error, KeyError, TypeError, ValueError):
+            raise BadGateway("The program sent something that is no message.") from None
+
+    def _take(self, message: dict[str, Any]) -> bool:
         if "open" in message:
             number = int(message["open"])
             if len(self._tasks) >= MOST_CONNECTIONS or number in self._tasks:
                 raise BadGateway("The program opened too many connections.")
-            self._inbox[number] = asyncio.Queue()
+            self._inbox[number] = asyncio.Queue(MOST_WAITING)
             self._tasks[number] = asyncio.create_task(self._carry(number, str(message["server"])))
         elif "data" in message:
-            try:
-                data = base64.b64decode(message["bytes"], validate=True)
-            except (binascii.Error, KeyError, TypeError):
-                raise BadGateway("The program sent something that is no message.") from None
+            data = base64.b64decode(message["bytes"], validate=True)
             self._count(len(data))
-            if (inbox := self._inbox.get(message["data"])) is not None:
-                inbox.put_nowait(data)
+            self._give(message["data"], data)
         elif "eof" in message:
-            if (inbox := self._inbox.get(message["eof"])) is not None:
-                inbox.put_nowait(None)
+            self._give(message["eof"], None)
         elif "close" in message:
             if (task := self._tasks.get(message["close"])) is not None:
                 task.cancel()
         else:
             return False
         return True
+
+    def _give(self, number: int, data: bytes | None) -> None:
+        inbox = self._inbox.get(number)
+        if inbox is None:
+            return
+        try:
+            inbox.put_nowait(data)
+        except asyncio.QueueFull:  # the server reads nothing, and what it is sent is not kept for ever
+            self._tasks[number].cancel()
 
     def _count(self, size: int) -> None:
         self._bytes += size

@@ -41,6 +41,7 @@ def upgrade() -> None:
         sa.Column("checker", sa.String(64), nullable=True),
         sa.Column("problems", sa.Integer(), nullable=True),
         sa.Column("advice", sa.Integer(), nullable=True),
+        sa.Column("partial", sa.Boolean(), nullable=True),
         sa.PrimaryKeyConstraint("version_id"),
     )
     op.create_index("ix_checks_state", "checks", ["state", "asked_at"])
