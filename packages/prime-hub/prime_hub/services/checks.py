@@ -118,7 +118,7 @@ class Checks:
                 .where(VersionCheck.state.in_(GOING))
                 .order_by(VersionCheck.asked_at, VersionCheck.version_id)
             )
-            rows = (await session.execute(query)).tuples().all()
+            rows = [(row[0], row[1], row[2]) for row in await session.execute(query)]
             busy = {owner_id for _, owner_id, admitted in rows if admitted is not None}
             room = self._settings.checks_at_once - sum(admitted is not None for _, _, admitted in rows)
 

@@ -48,7 +48,7 @@ async def check_page(
     return framed.page(
         "check.html",
         owner=framed.owner,
-        name=framed.environment.name,
+        project=framed.environment.normalized_name,
         here=f"{framed.href}/check{framed.query}",
         row=row,
         going=row is not None and row.state in GOING,
