@@ -124,10 +124,10 @@ class CheckRuns:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="prime-check-")))
         archive = await stack.enter_async_context(self._blobs.local(subject.version.blob or ""))
         await progress("installing")
+        recipe = await self._recipes.version(subject.account, subject.environment, subject.version, scratch)
         checker = await stack.enter_async_context(
             self._hosted.image(await asyncio.to_thread(self._recipes.checker), BUILD_SECONDS, keep=True)
         )
-        recipe = await self._recipes.version(subject.account, subject.environment, subject.version, scratch)
         code = await stack.enter_async_context(self._hosted.image(recipe, BUILD_SECONDS))
         content = (await asyncio.to_thread(summarise, archive)).manifest
         manifest, image, no_image = await self._server(subject, content)
