@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -90,4 +89,4 @@ def outcomes(found: dict[str, Any]) -> dict[str, str]:
 def hosted(data_dir: Path) -> list[str]:
     """The sandboxes of a Hub's own that its runner has."""
     folder = data_dir / "runner" / "sandboxes"
-    return [one for one in os.listdir(folder) if one.startswith("hosted-")] if folder.is_dir() else []
+    return [one.name for one in folder.iterdir() if one.name.startswith("hosted-")] if folder.is_dir() else []

@@ -13,7 +13,6 @@ import pytest
 from prime_hub.errors import TooMany
 from prime_hub.hub import Hub
 from prime_hub.settings import Settings
-
 from tests.conftest import RunningHub
 from tests.hub.checking import CODE, HEADERS, address, check, hosted, outcomes, push_checkable, read, until
 from tests.hub.people import owner_of
@@ -192,6 +191,18 @@ def test_where_nothing_isolates_only_accounts_of_this_machine_are_checked(start_
     push_checkable(guest, "shared", team="crew")
     found = check(hub.api, "crew", "shared")
     assert found["state"] == "failed" and "does not isolate builds" in found["reason"], found
+
+
+def test_a_request_is_held_until_something_has_changed(module_hub: RunningHub) -> None:
+    api, owner = module_hub.api, module_hub.owner
+    push_checkable(api, "followed", "import time\ntime.sleep(1)\n" + CODE)
+    api.post(address(owner, "followed"))
+    seen = []
+    while not seen or seen[-1][0] in ("queued", "running"):
+        found = read(api, owner, "followed", wait=25)
+        seen.append((found["state"], found["progress"]))
+    assert seen[-1] == ("done", None) and ("running", "package") in seen, seen
+    assert len(seen) == len(set(seen)), "each answer says something new"
 
 
 def test_owners_have_their_turns(module_hub: RunningHub) -> None:

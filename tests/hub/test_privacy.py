@@ -84,7 +84,10 @@ ASKED: dict[Route, list[dict[str, Any]]] = {
     ("GET", NAMED + "/usage"): [{}, {"query": "days=7&version={version}"}, {"query": "version={hash}"}],
     ("GET", NAMED + "/changes"): [{"query": "from={version}&to={hash}"}, {}],
     ("GET", PAGE + "/changes"): [{}, {"query": "from={version}&to={hash}"}],
-    **{("GET", PAGE + f"/{word}"): [{}, {"query": "version={version}"}] for word in ("files", "versions", "check", "badge.svg")},
+    **{
+        ("GET", PAGE + f"/{word}"): [{}, {"query": "version={version}"}]
+        for word in ("files", "versions", "check", "badge.svg")
+    },
     **{("GET", PAGE + f"/{word}/{{inside:path}}"): [{}, {"query": "version={hash}"}] for word in ("files", "raw")},
     ("POST", SETTINGS + "/visibility"): [{"data": {"visibility": "PUBLIC"}}],
     ("POST", SETTINGS + "/transfer"): [{"data": {"to": "betty"}}],
