@@ -71,7 +71,9 @@ def test_a_mistake_of_the_server_is_found_and_only_that(author: Prime, hub: Runn
 
 
 def test_a_version_whose_image_is_gone_is_partly_checked(author: Prime, hub: RunningHub, made) -> None:
-    full = published(author, hub, made(BASE), "imageless-guess")
+    folder = made(BASE)
+    (folder / "proj" / "NOTES").write_text("An image of its own.")
+    full = published(author, hub, folder, "imageless-guess")
     name = full.partition("/")[2]
     hub.sql("UPDATE versions SET image_digest = NULL WHERE image LIKE :like", like=f"%{name}%")
     assert hub.api.delete(f"/images/{name}/latest").is_success
