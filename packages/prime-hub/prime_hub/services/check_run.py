@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import re
 import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
@@ -116,7 +117,8 @@ class CheckRuns:
         except FileNotFoundError:
             raise NotChecked("The source archive of this version is not there any more.") from None
         except BuildFailed as error:
-            raise NotChecked(f"It could not be installed: {error.detail}", error.log) from error
+            said = re.sub(r"^Dockerfile line \d+ failed: ", "", error.detail)
+            raise NotChecked(f"It could not be installed: {said}", error.log) from error
         except HubError as error:
             raise NotChecked(error.detail) from error
 

@@ -120,14 +120,20 @@ def _findings(report: Report) -> list[tuple[str, Result]]:
     return [(outcome, one) for outcome in ("fail", "warn") for one in report.ordered if one.verdict.outcome == outcome]
 
 
-def _groups(results: Iterable[Result]) -> list[tuple[str, list[dict[str, Any]]]]:
+def _groups(results: Iterable[Result]) -> list[tuple[str, list[dict[str, Any]], str | None]]:
+    """The checks by group; with the reason where one keeps all of a group from being made."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for one in results:
         check, verdict = CHECKS[one.id], one.verdict
         said = verdict.findings[0].sentence.splitlines()[0] if verdict.findings else verdict.why or ""
         row = {"id": one.id, "title": check.title, "outcome": verdict.outcome, "said": said}
         groups.setdefault(check.group, []).append(row)
-    return list(groups.items())
+    return [(group, rows, _same(rows)) for group, rows in groups.items()]
+
+
+def _same(rows: list[dict[str, Any]]) -> str | None:
+    said = {(row["outcome"], row["said"]) for row in rows}
+    return rows[0]["said"] if len(said) == 1 and rows[0]["outcome"] == "skip" else None
 
 
 def picture(shown: Badge) -> str:
