@@ -59,6 +59,8 @@ def test_a_sound_version(module_hub: RunningHub) -> None:
     shown = page(module_hub, f"{owner}/sound/check")
     assert "/dashboard/checks/load-fails" in shown and f"[![environment check]({module_hub.url}" in shown
     assert "badge.svg" in page(module_hub, f"{owner}/sound")
+    listed = httpx.get(f"{module_hub.url}/?q=sound", trust_env=False).text
+    assert f'href="/dashboard/environments/{owner}/sound/check">checked</a>' in listed
     # Sandboxes of the Hub's own are in nobody's list, and nothing is left of them.
     assert api.get("/sandbox").json()["sandboxes"] == [] and api.get("/images").json()["data"] == []
     gone(module_hub)
@@ -89,6 +91,9 @@ def test_what_cannot_be_installed_is_not_checked_and_says_why(module_hub: Runnin
     push_checkable(module_hub.api, "missing", headers=HEADERS + "Requires-Dist: no-such-distribution-of-anybody==1\n")
     found = check(module_hub.api, module_hub.owner, "missing")
     assert found["state"] == "failed" and "no-such-distribution-of-anybody" in found["log"], found
+    assert "no-such-distribution-of-anybody" in found["reason"] and "Dockerfile" not in found["reason"]
+    assert read(module_hub.client(), module_hub.owner, "missing")["log"] is None, "the log is for those who publish"
+    assert "What was said then" not in page(module_hub, f"{module_hub.owner}/missing/check")
 
 
 def test_what_needs_a_key_is_only_partly_checked(module_hub: RunningHub) -> None:

@@ -40,7 +40,10 @@ async def read(
     environment = await hub.catalogue.environment(caller, owner, name)
     found = await hub.catalogue.version(environment, version)
     row = await hub.checks.of(found, wait, report=True)
-    return {"data": {**shown(request, environment, found, row), "report": None if row is None else row.report}}
+    about = shown(request, environment, found, row)
+    if not await hub.checks.may_ask(caller, environment):
+        about["log"] = None  # what an installation says may tell of this machine
+    return {"data": {**about, "report": None if row is None else row.report}}
 
 
 def shown(request: Request, environment: Environment, version: Version, row: VersionCheck | None) -> dict[str, Any]:

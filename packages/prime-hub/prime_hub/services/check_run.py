@@ -11,6 +11,7 @@ the report is what the checker's own program sends, in a sandbox where nothing e
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import math
 import re
@@ -26,7 +27,7 @@ from prime_core.errors import ProjectError
 from prime_core.manifest import Manifest, parse_manifest
 from prime_hub.db.models import Account, Environment, Version
 from prime_hub.db.types import storable
-from prime_hub.errors import BadGateway, HubError, Invalid, NotFound
+from prime_hub.errors import BadGateway, HubError, Invalid, NotFound, Unavailable
 from prime_hub.runner.runtimes.values import Limits
 from prime_hub.services.archives import summarise
 from prime_hub.services.blobs import BlobStore
@@ -44,6 +45,7 @@ RUN_SECONDS = 20 * 60.0
 MOST_SECONDS = 600.0
 MOST_SERVERS = 12
 LOG_BYTES = 64 * 1024
+REPORT_BYTES = 2 * 1024 * 1024
 TEXT = 20_000
 """Characters of one text of a report."""
 FOLDER = "/app"
@@ -205,6 +207,7 @@ class _Run:
         self._stacks: dict[str, AsyncExitStack] = {}
         self._answering: set[asyncio.Task[None]] = set()
         self._box: HostedSandbox | None = None
+        self._broken: Unavailable | None = None
 
     async def report(self, box: HostedSandbox, task: dict[str, Any]) -> Report:
         """What the checker reports. Raises NotChecked where it ends without."""
@@ -217,6 +220,8 @@ class _Run:
                     if tunnels.take(message):
                         continue
                     if "report" in message:
+                        if self._broken is not None:
+                            raise self._broken
                         return read_report(message["report"])
                     if "progress" in message:
                         await self._progress(str(message["progress"]["group"]))
@@ -238,6 +243,9 @@ class _Run:
     async def _answer(self, program: Program, message: dict[str, Any]) -> None:
         try:
             answer: dict[str, Any] = {"result": await self._call(message)}
+        except Unavailable as error:  # no fault of what is checked, so nothing is found by it
+            self._broken = error
+            answer = {"refused": error.detail}
         except HubError as error:
             answer = {"refused": error.detail}
         except Exception as error:
@@ -342,6 +350,8 @@ def read_report(content: Any) -> Report:
         report = Report.from_dict(_plain(content))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise NotChecked(f"The checker's report cannot be read ({type(error).__name__}: {error}).") from error
+    if len(json.dumps(report.as_dict())) > REPORT_BYTES:
+        raise NotChecked(f"The checker's report is larger than {REPORT_BYTES >> 20} MiB.")
     if not report.complete or not report.results:
         raise NotChecked("The checker's report is not complete.")
     return report

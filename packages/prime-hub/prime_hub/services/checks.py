@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import undefer
+from sqlalchemy.orm import defer, undefer
 
 from prime_core.checks.report import Report
 from prime_hub.db.models import Account, Environment, Version, VersionCheck
@@ -244,6 +245,15 @@ class Checks:
             lambda: self._find(version.id, report),
             lambda found: found is None or (found.state, found.progress) != was,
         )
+
+    async def badges(self, version_ids: Collection[str | None]) -> dict[str | None, Badge]:
+        """The badges of those versions that were checked, by their ids."""
+        query = select(VersionCheck).where(
+            VersionCheck.version_id.in_(version_ids), VersionCheck.checked_at.is_not(None)
+        )
+        query = query.options(defer(VersionCheck.log), defer(VersionCheck.reason))
+        async with self._database.read() as session:
+            return {row.version_id: badge(row) for row in await session.scalars(query)}
 
     async def _find(self, version_id: str, report: bool) -> VersionCheck | None:
         query = select(VersionCheck).where(VersionCheck.version_id == version_id)

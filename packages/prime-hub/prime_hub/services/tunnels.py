@@ -47,7 +47,9 @@ class Tunnels:
             if len(self._tasks) >= MOST_CONNECTIONS or number in self._tasks:
                 raise BadGateway("The program opened too many connections.")
             self._inbox[number] = asyncio.Queue(MOST_WAITING)
-            self._tasks[number] = asyncio.create_task(self._carry(number, str(message["server"])))
+            task = asyncio.create_task(self._carry(number, str(message["server"]), self._inbox[number]))
+            self._tasks[number] = task
+            task.add_done_callback(lambda _: self._forget(number))  # also of one that was ended before it began
         elif "data" in message:
             data = base64.b64decode(message["bytes"], validate=True)
             self._count(len(data))
@@ -75,12 +77,16 @@ class Tunnels:
         if self._bytes > MOST_BYTES:
             raise BadGateway(f"More than {MOST_BYTES >> 20} MiB went between a server and who looks at it.")
 
-    async def _carry(self, number: int, server: str) -> None:
+    def _forget(self, number: int) -> None:
+        del self._inbox[number]
+        del self._tasks[number]
+
+    async def _carry(self, number: int, server: str, inbox: asyncio.Queue[bytes | None]) -> None:
         writer: asyncio.StreamWriter | None = None
         try:
             host, port = await self._reach(server)
             reader, writer = await asyncio.open_connection(host, port)
-            sending = asyncio.create_task(self._send(self._inbox[number], writer))
+            sending = asyncio.create_task(self._send(inbox, writer))
             try:
                 while data := await reader.read(PART_BYTES):
                     self._count(len(data))
@@ -90,8 +96,6 @@ class Tunnels:
         except (OSError, HubError):
             pass  # to the program it is a connection that broke off
         finally:
-            del self._inbox[number]
-            del self._tasks[number]
             if writer is not None:
                 writer.transport.abort()
             with suppress(HubError):

@@ -44,7 +44,7 @@ async def check_page(
     framed = await frame(request, hub, visitor, owner, name, version, CHECK)
     row = await hub.checks.of(framed.version, report=True)
     report = None if row is None or row.report is None else Report.from_dict(row.report)
-    asks = visitor.session is not None and await hub.checks.may_ask(visitor.account, framed.environment)
+    publishes = await hub.checks.may_ask(visitor.account, framed.environment)
     return framed.page(
         "check.html",
         owner=framed.owner,
@@ -59,7 +59,8 @@ async def check_page(
         groups=[] if report is None else _groups(report.ordered),
         facts=[] if report is None else [(FACTS[key], one) for key, one in report.facts.items() if key in FACTS],
         words=WORDS,
-        asks=asks,
+        asks=publishes and visitor.session is not None,
+        log=row.log if row is not None and publishes else None,  # what an installation says may tell of this machine
         markdown=markdown(request, framed),
     )
 
