@@ -64,6 +64,9 @@ def test_a_sound_version(module_hub: RunningHub) -> None:
     # Sandboxes of the Hub's own are in nobody's list, and nothing is left of them.
     assert api.get("/sandbox").json()["sandboxes"] == [] and api.get("/images").json()["data"] == []
     gone(module_hub)
+    if os.environ["PRIME_HUB_RUNTIME"] in ("process", "bubblewrap"):
+        images = list((module_hub.data_dir / "runner" / "images").iterdir())
+        assert len(images) == 1, "only the checker's is kept"
 
 
 def test_what_is_wrong_is_on_the_page_with_where_and_what_to_change(module_hub: RunningHub) -> None:

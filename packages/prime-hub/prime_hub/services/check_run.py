@@ -130,7 +130,7 @@ class CheckRuns:
         await progress("installing")
         recipe = await self._recipes.version(subject.account, subject.environment, subject.version, scratch)
         checker = await stack.enter_async_context(
-            self._hosted.image(await asyncio.to_thread(self._recipes.checker), BUILD_SECONDS, keep=True)
+            self._hosted.image(await asyncio.to_thread(self._recipes.checker), BUILD_SECONDS, keep="checker")
         )
         code = await stack.enter_async_context(self._hosted.image(recipe, BUILD_SECONDS))
         content = (await asyncio.to_thread(summarise, archive)).manifest

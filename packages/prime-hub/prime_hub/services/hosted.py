@@ -24,6 +24,7 @@ from typing import Any
 import httpx
 
 from prime_hub import frames
+from prime_hub.db.models import Meta
 from prime_hub.db.session import Database
 from prime_hub.db.types import new_id
 from prime_hub.errors import BadGateway, HubError
@@ -93,8 +94,9 @@ class Hosted:
         return sandbox_id in self._held
 
     @asynccontextmanager
-    async def image(self, recipe: Recipe, seconds: float, *, keep: bool = False) -> AsyncGenerator[str]:
-        """Build it; its digest. Afterwards it is removed, unless an account has the same one or `keep`.
+    async def image(self, recipe: Recipe, seconds: float, *, keep: str | None = None) -> AsyncGenerator[str]:
+        """Build it; its digest. Afterwards it is removed, unless an account has the same one; `keep` names one that stays
+        until another is built by that name.
 
         Raises BuildFailed, and RunnerDown when the runner goes away.
         """
@@ -104,9 +106,21 @@ class Hosted:
             yield digest
         finally:
             self._images[digest] -= 1
-            if not keep and not self._images[digest]:
+            unused = digest if keep is None else await asyncio.shield(self._kept(keep, digest))
+            if unused is not None and not self._images[unused]:
                 with suppress(Exception):
-                    await asyncio.shield(free(self._database, self._runner, digest))
+                    await asyncio.shield(free(self._database, self._runner, unused))
+
+    async def _kept(self, name: str, digest: str) -> str | None:
+        """Write down that this is the image of that name now; the one that was, where it is another."""
+        async with self._database.write() as session:
+            row = await session.get(Meta, f"hosted/{name}")
+            before = None if row is None or row.value == digest else row.value
+            if row is None:
+                session.add(Meta(key=f"hosted/{name}", value=digest))
+            else:
+                row.value = digest
+        return before
 
     async def _build(self, recipe: Recipe, seconds: float) -> str:
         client = await self._runner.client()
