@@ -58,7 +58,7 @@ def test_a_sound_version(module_hub: RunningHub) -> None:
     assert picture.headers["content-type"] == "image/svg+xml" and "environment check: checked" in picture.text
     shown = page(module_hub, f"{owner}/sound/check")
     assert "/dashboard/checks/load-fails" in shown and f"[![environment check]({module_hub.url}" in shown
-    assert "badge.svg" in page(module_hub, f"{owner}/sound")
+    assert "environment check: checked" in page(module_hub, f"{owner}/sound")
     listed = httpx.get(f"{module_hub.url}/?q=sound", trust_env=False).text
     assert f'href="/dashboard/environments/{owner}/sound/check">checked</a>' in listed
     # Sandboxes of the Hub's own are in nobody's list, and nothing is left of them.

@@ -13,7 +13,8 @@ from prime_core.checks.report import Report, Result
 from prime_hub.api.deps import HubDep, frontend_url
 from prime_hub.db.models import VersionCheck
 from prime_hub.errors import NotFound
-from prime_hub.services.checks import GOING, Badge, badge
+from prime_hub.services.checks import GOING, badge
+from prime_hub.web.badge import LABEL, picture
 from prime_hub.web.environment_frame import CHECK, PATH, Frame, Wanted, frame
 from prime_hub.web.forms import FormDep
 from prime_hub.web.readme import NOWHERE, Readmes
@@ -32,8 +33,6 @@ FACTS = {
     "step_seconds_median": "Seconds a step",
     "memory_per_session_bytes": "Bytes of memory a session",
 }
-COLOURS = {"good": "#1a7f37", "advice": "#1a7f37", "bad": "#b3261e", "none": "#57606a"}
-LABEL = "environment check"
 
 
 @router.get(f"{PATH}/check")
@@ -54,6 +53,7 @@ async def check_page(
         going=row is not None and row.state in GOING,
         progress=_progress(row),
         badge=badge(row),
+        picture=picture(badge(row)),
         report=report,
         found=[] if report is None else _findings(report),
         groups=[] if report is None else _groups(report.ordered),
@@ -135,25 +135,3 @@ def _groups(results: Iterable[Result]) -> list[tuple[str, list[dict[str, Any]], 
 def _same(rows: list[dict[str, Any]]) -> str | None:
     said = {(row["outcome"], row["said"]) for row in rows}
     return rows[0]["said"] if len(said) == 1 and rows[0]["outcome"] == "skip" else None
-
-
-def picture(shown: Badge) -> str:
-    """A badge as SVG, as high as a line of text."""
-    left, right = _width(LABEL), _width(shown.text)
-    whole = left + right
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{whole}" height="20" role="img" '
-        f'aria-label="{LABEL}: {shown.text}"><title>{LABEL}: {shown.text}</title>'
-        f'<clipPath id="r"><rect width="{whole}" height="20" rx="4"/></clipPath><g clip-path="url(#r)">'
-        f'<rect width="{left}" height="20" fill="#30363d"/>'
-        f'<rect x="{left}" width="{right}" height="20" fill="{COLOURS[shown.colour]}"/></g>'
-        '<g fill="#fff" text-anchor="middle" font-family="Verdana,DejaVu Sans,Geneva,sans-serif" font-size="11">'
-        f'<text x="{left / 2:g}" y="14" textLength="{left - 12}">{LABEL}</text>'
-        f'<text x="{left + right / 2:g}" y="14" textLength="{right - 12}">{shown.text}</text></g></svg>'
-    )
-
-
-def _width(text: str) -> int:
-    """Of a text of 11 pixels with six on either side, whatever the font: the text is stretched to it."""
-    narrow = sum(letter in "il1 .,:'tfj" for letter in text)
-    return round(7.0 * (len(text) - narrow) + 4.2 * narrow) + 12
