@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from verifiers.checking.registry import CHECKS, GROUPS
+from prime_core.checks.registry import CHECKS, GROUPS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 BEGIN, END = "<!-- checks: script/check-pages -->", "<!-- end -->"

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import httpx
 
 from tests.conftest import RunningHub
+from tests.hub.checking import CODE as CHECKED
+from tests.hub.checking import check, push_checkable
 from tests.hub.images import begin, build, context, create, wait
 from tests.hub.pushing import push, put
 
@@ -88,6 +90,9 @@ class Content:
             "file": f"{wordle}/files/wordle.py",
             "versions": f"{wordle}/versions",
             "changes": f"{wordle}/changes?from=0.1.0&to=0.2.0",
+            "check": f"/dashboard/environments/{self.owner}/echoing/check",
+            "unchecked": f"{wordle}/check",
+            "explained": "/dashboard/checks/seed-ignored",
             "usage": f"{wordle}/usage",
             "settings": f"{wordle}/settings",
             "environment-secrets": f"{wordle}/secrets",
@@ -134,6 +139,8 @@ def fill(hub: RunningHub, owner: str = "mira") -> Content:
     hub.wait_for_runner()
     build(api, "wordle-server")
     content.ids["failed"] = _failed(api)
+    push_checkable(api, "echoing", CHECKED.replace("return 1.0 if", "raise ValueError('no word')\n    return 1.0 if"))
+    assert check(api, owner, "echoing")["problems"]
     content.ids["sandbox"] = create(api, "wordle-server:latest", name="wordle-1")["id"]
     return content
 

@@ -39,7 +39,7 @@ def test_a_page_tells_what_why_how_and_shows_it(name):
 
 
 def test_no_page_is_nobodys():
-    pages = ROOT / "packages" / "verifiers" / "verifiers" / "checking" / "pages"
+    pages = ROOT / "packages" / "prime-core" / "prime_core" / "checks" / "pages"
     assert {page.stem for page in pages.glob("*.md")} == set(CHECKS)
 
 

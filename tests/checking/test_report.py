@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from prime_core.checks.report import failed, passed, skipped, warned
 from verifiers.checking import SCHEMA_VERSION, Report, Result, UnknownCheck, Verdict, chosen, find
-from verifiers.checking.report import failed, passed, skipped, warned
 
 
 def report(*results: Result) -> Report:

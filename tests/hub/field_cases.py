@@ -228,6 +228,9 @@ CASES: dict[str, dict[str, Case]] = {
         "?owner": Differs("{owner}", "stan"),
         "?tags": Differs("math", "none"),
     },
+    f"GET {NAMED}/@{{version}}/check": {
+        "?wait": Shown("test_checks", "test_a_request_is_held_until_something_has_changed")
+    },
     f"GET {NAMED}/usage": {
         "?days": Differs("1", "2", LIST),
         "?version": Shown("test_usage", "test_each_version_for_itself"),
@@ -376,7 +379,7 @@ PAGES: dict[str, dict[str, Case]] = {
     },
     **{
         f"GET {PAGE}{rest}": {"?version": Refused("9.9.9", "There is no version", LIST)}
-        for rest in ("", "/files", "/raw/{inside:path}", "/versions")
+        for rest in ("", "/files", "/raw/{inside:path}", "/versions", "/check", "/badge.svg")
     },
     f"GET {PAGE}/files/{{inside:path}}": {
         "?version": Refused("9.9.9", "There is no version", LIST),
@@ -429,6 +432,7 @@ PAGES: dict[str, dict[str, Case]] = {
     f"POST {PAGE}/settings/transfer": {"to": OWNER, "confirm": OWNER},
     f"POST {PAGE}/settings/version": dict.fromkeys(("version", "change", "reason", "confirm"), VERSIONS),
     f"POST {PAGE}/settings/delete": {"confirm": OWNER},
+    f"POST {PAGE}/check": {"version": Shown("test_checks", "test_the_button_of_the_page")},
     f"POST {PAGE}/star": {"starred": Shown("test_settings_page", "test_stars_and_forks_are_shown")},
     f"GET {PAGE}/secrets": {"?done": Differs("add", "", LIST)},
     f"POST {PAGE}/secrets": dict.fromkeys(("change", "id", "name", "value", "description"), GIVES),

@@ -69,6 +69,8 @@ ASKED: dict[Route, list[dict[str, Any]]] = {
     ("GET", VERSION): [{}, {"query": "x", "version": "latest"}, {"version": "{hash}"}],
     ("GET", VERSION + "/inspect"): [{}, {"query": "path=README.md"}],
     ("PUT", VERSION + "/yank"): [{"json": {"reason": "x"}}],
+    ("GET", VERSION + "/check"): [{}, {"version": "latest"}, {"version": "{hash}"}],
+    ("POST", VERSION + "/check"): [{}, {"version": "latest"}, {"version": "{hash}"}],
     ("POST", NAMED + "/transfer"): [{"json": {"to": "stan"}}],
     ("POST", NAMED + "/fork"): [{"json": {}}, {"json": {"version": "{version}"}}],
     ("PATCH", NAMED): [{"json": {"visibility": "PUBLIC"}}],
@@ -82,13 +84,17 @@ ASKED: dict[Route, list[dict[str, Any]]] = {
     ("GET", NAMED + "/usage"): [{}, {"query": "days=7&version={version}"}, {"query": "version={hash}"}],
     ("GET", NAMED + "/changes"): [{"query": "from={version}&to={hash}"}, {}],
     ("GET", PAGE + "/changes"): [{}, {"query": "from={version}&to={hash}"}],
-    **{("GET", PAGE + f"/{word}"): [{}, {"query": "version={version}"}] for word in ("files", "versions")},
+    **{
+        ("GET", PAGE + f"/{word}"): [{}, {"query": "version={version}"}]
+        for word in ("files", "versions", "check", "badge.svg")
+    },
     **{("GET", PAGE + f"/{word}/{{inside:path}}"): [{}, {"query": "version={hash}"}] for word in ("files", "raw")},
     ("POST", SETTINGS + "/visibility"): [{"data": {"visibility": "PUBLIC"}}],
     ("POST", SETTINGS + "/transfer"): [{"data": {"to": "betty"}}],
     ("POST", SETTINGS + "/version"): [{"data": {"version": "{version}", "action": "yank"}}],
     ("POST", SETTINGS + "/delete"): [{"data": {"typed": "{owner}/{name}"}}],
     ("POST", PAGE + "/star"): [{"data": {"starred": "yes"}}],
+    ("POST", PAGE + "/check"): [{"data": {"version": "{version}"}}, {"data": {}}],
     ("POST", PAGE + "/secrets"): [{"data": {"change": "link", "id": "{secret_id}"}}],
     **{
         ("GET", f"/dashboard/{place}"): [{}, {"query": "team={team}"}, {"query": "team={team}&show=all&page=2"}]
@@ -150,6 +156,7 @@ TELLS_NOTHING: dict[Route, str] = {
     ("GET", "/static/hub.css"): "the stylesheet",
     ("GET", "/static/hub.js"): "the script",
     ("GET", "/dashboard/start"): "how to begin",
+    ("GET", "/dashboard/checks/{check}"): "what a check is about",
     ("GET", "/dashboard"): "sends on",
     ("GET", "/dashboard/environments"): "sends on",
     ("PATCH", "/api/v1/user/slug"): OWN,
@@ -173,7 +180,7 @@ UNSUPPORTED = re.compile(r"/api/v1/sandbox/(\{sandbox_id\}/)?(checkpoints|networ
 READS, PUBLISHES, MANAGES = "read", "publish", "manage"
 ROLES: dict[Route, str] = {
     **{("GET", NAMED + rest): READS for rest in ("/status", "/versions", "/usage")},
-    **{("GET", VERSION + rest): READS for rest in ("", "/inspect", "/package")},
+    **{("GET", VERSION + rest): READS for rest in ("", "/inspect", "/package", "/check")},
     **{("HEAD", VERSION + rest): READS for rest in ("/package",)},
     **{
         (method, "/api/v1/files/{owner}/{filename}" + rest): READS
@@ -186,7 +193,8 @@ ROLES: dict[Route, str] = {
     ("GET", PAGE): READS,
     ("GET", PAGE + "/usage"): READS,
     **{("GET", PAGE + rest): READS for rest in ("/files", "/files/{inside:path}", "/raw/{inside:path}")},
-    **{("GET", PAGE + rest): READS for rest in ("/versions", "/changes")},
+    **{("GET", PAGE + rest): READS for rest in ("/versions", "/changes", "/check", "/badge.svg")},
+    ("POST", VERSION + "/check"): PUBLISHES,
     ("GET", NAMED + "/changes"): READS,
     ("PUT", NAMED + "/star"): READS,
     ("DELETE", NAMED + "/star"): READS,
@@ -213,6 +221,7 @@ BY_FORM = {("GET", SETTINGS), ("GET", PAGE + "/secrets")} | {
     ("POST", path)
     for path in (
         PAGE + "/star",
+        PAGE + "/check",
         PAGE + "/secrets",
         *(f"{SETTINGS}/{end}" for end in ("visibility", "transfer", "version", "delete")),
     )

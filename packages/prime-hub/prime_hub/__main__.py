@@ -135,6 +135,11 @@ def _add_sandbox_options(parser: argparse.ArgumentParser) -> None:
         help="Also run other people's images and builds where the runtime does not isolate them.",
     )
     parser.add_argument(
+        "--check-published",
+        action="store_true",
+        help="Check each version when it is published: its code runs in a sandbox here ('prime env check').",
+    )
+    parser.add_argument(
         "--warm-spares",
         type=_count,
         default=0,
@@ -190,6 +195,7 @@ def _settings(data_dir: Path, options: argparse.Namespace) -> Settings:
         account_cpus=options.account_cpus,
         account_memory_bytes=_bytes(options.account_memory_gb),
         account_builds=options.account_builds,
+        check_published=options.check_published,
         warm_spares=options.warm_spares,
     )
 

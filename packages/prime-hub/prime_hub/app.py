@@ -11,6 +11,7 @@ from prime_hub import __version__
 from prime_hub.api import (
     auth_challenge,
     changes,
+    checks,
     connect_rpc,
     environments,
     gateway,
@@ -39,7 +40,7 @@ from prime_hub.operations.metrics import Measured
 from prime_hub.operations.request_ids import RequestIds
 from prime_hub.settings import Settings
 from prime_hub.web import account as account_pages
-from prime_hub.web import environment_page, file_pages, home, pages, signing, version_pages
+from prime_hub.web import check_pages, environment_page, file_pages, home, pages, signing, version_pages
 from prime_hub.web import images as image_pages
 from prime_hub.web import owners as owner_pages
 from prime_hub.web import sandboxes as sandbox_pages
@@ -97,6 +98,7 @@ def _routers() -> list[APIRouter]:
             environments,
             usage,
             changes,
+            checks,
             managing,
             sandbox_batches,
             sandbox_unsupported,
@@ -104,7 +106,7 @@ def _routers() -> list[APIRouter]:
             sandboxes,
         ),
         *(gateway, gateway_commands, gateway_files, connect_rpc, ports, port_sockets, home, pages),
-        *(environment_page, file_pages, version_pages, usage_pages),
+        *(environment_page, file_pages, version_pages, check_pages, usage_pages),
         *(signing, account_pages, token_pages, team_pages, settings_pages),
         *(owner_pages, image_pages, sandbox_pages, secret_pages),
     ]

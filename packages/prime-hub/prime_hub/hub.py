@@ -13,11 +13,14 @@ from prime_hub.services.blobs import BlobStore
 from prime_hub.services.builds import Builder
 from prime_hub.services.catalogue import Catalogue
 from prime_hub.services.challenges import Challenges
+from prime_hub.services.check_run import CheckRuns
+from prime_hub.services.checks import Checks
 from prime_hub.services.cleaning import Cleaning
 from prime_hub.services.comparing import Comparing
 from prime_hub.services.distributions import Distributions
 from prime_hub.services.forking import Forking
 from prime_hub.services.given import Giving
+from prime_hub.services.hosted import Hosted
 from prime_hub.services.image_changes import ImageChanges
 from prime_hub.services.images import Images
 from prime_hub.services.jobs import Jobs
@@ -30,6 +33,7 @@ from prime_hub.services.ports import Ports
 from prime_hub.services.pruning import Pruning
 from prime_hub.services.publishing import Publishing
 from prime_hub.services.queue import Queue
+from prime_hub.services.recipes import Recipes
 from prime_hub.services.runner import Runner
 from prime_hub.services.sandbox_io import SandboxIO
 from prime_hub.services.sandboxes import Sandboxes
@@ -114,7 +118,11 @@ class Hub:
         self.logs = Logs(self.sandboxes, self.signals, self.runner)
         self.statuses = Statuses(self.database, self.sandboxes, self.signals)
         self.ports = Ports(self.database, self.sandboxes, self.sandbox_io)
-        self.sweep = Sweep(self.database, self.runner, self.images, self.starter, self.spares)
+        self.hosted = Hosted(self.database, self.runner)
+        self.recipes = Recipes(self.catalogue, self.blobs, served_wheels_dir())
+        runs = CheckRuns(settings, self.blobs, self.runner, self.images.access, self.hosted, self.recipes)
+        self.checks = Checks(settings, self.database, self.jobs, self.signals, runs)
+        self.sweep = Sweep(self.database, self.runner, self.images, self.starter, self.spares, self.hosted)
         self.cleaning = Cleaning(self.database, self.blobs)
         self.pruning = Pruning(settings, self.database, self.blobs, self.runner, self.spares)
 

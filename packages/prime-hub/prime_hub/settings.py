@@ -77,6 +77,11 @@ class Settings:
     starts_at_once: int = 32
     """How many sandboxes are given to the runner before they run, which starts as many at once as pays."""
     builds_at_once: int = 4
+    check_published: bool = False
+    """Whether each version is checked by the Hub when it is published, without anybody asking for it."""
+    checks_at_once: int = 1
+    waiting_checks: int = 200
+    """How many checks wait at most; asking for more is refused."""
     warm_spares: int = 0
     """How many started sandboxes are kept ready for each image that was used lately."""
     spare_idle_seconds: float = 600.0

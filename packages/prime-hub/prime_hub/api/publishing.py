@@ -134,6 +134,7 @@ async def prepare_version(
 async def finalize_version(environment_id: str, version_id: str, account: AccountDep, hub: HubDep) -> dict[str, Any]:
     """Make the version visible."""
     version = await hub.publishing.finalize_version(account, environment_id, version_id)
+    await hub.checks.published(account, version)
     warnings = await asyncio.to_thread(hub.distributions.unmet, version.details.get("requires_dist"))
     return {
         "data": {

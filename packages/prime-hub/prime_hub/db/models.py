@@ -13,6 +13,7 @@ from sqlalchemy import JSON, BigInteger, Boolean, Float, ForeignKey, Index, Inte
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from prime_hub.db.base import Base
+from prime_hub.db.checks import VersionCheck
 from prime_hub.db.documents import SearchDocument
 from prime_hub.db.people import Account, BrowserSession, Challenge, FormerSlug, Member, Token
 from prime_hub.db.published import (
@@ -54,6 +55,7 @@ __all__ = [
     "UsedNumber",
     "Variable",
     "Version",
+    "VersionCheck",
     "Wheel",
 ]
 

@@ -23,6 +23,11 @@ class Signals:
         self._closing = closing
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
 
+    @property
+    def closed(self) -> bool:
+        """Whether the Hub stops, so that nobody waits any more."""
+        return self._closing.is_set()
+
     def send(self, topic: str) -> None:
         """Wake whoever waits for `topic`."""
         for event in self._waiting.get(topic, ()):

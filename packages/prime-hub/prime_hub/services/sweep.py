@@ -14,6 +14,7 @@ from prime_hub.db.models import Sandbox
 from prime_hub.db.session import Database
 from prime_hub.db.types import now
 from prime_hub.errors import HubError
+from prime_hub.services.hosted import Hosted
 from prime_hub.services.images import Images
 from prime_hub.services.queue import LIVE
 from prime_hub.services.rounds import Rounds
@@ -39,12 +40,14 @@ class Sweep:
         images: Images,
         starter: Starter,
         spares: Spares,
+        hosted: Hosted,
     ) -> None:
         self._database = database
         self._runner = runner
         self._images = images
         self._starter = starter
         self._spares = spares
+        self._hosted = hosted
         self._rounds = Rounds("sweep", self._round, SWEEP_SECONDS, at_once=False)
         self._lock = asyncio.Lock()
         self._ending: dict[str, asyncio.Task[None]] = {}
@@ -137,7 +140,7 @@ class Sweep:
 
     async def _wanted(self, sandbox_id: str) -> bool:
         # In this order: a spare that is being given to somebody is on record before it is no spare any more.
-        if self._spares.holds(sandbox_id):
+        if self._hosted.holds(sandbox_id) or self._spares.holds(sandbox_id):
             return True
         async with self._database.read() as session:
             row = await session.get(Sandbox, sandbox_id)

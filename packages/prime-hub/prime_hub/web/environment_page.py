@@ -14,7 +14,9 @@ from prime_hub.api.deps import API, HubDep, base_url
 from prime_hub.db.models import Version
 from prime_hub.errors import NotFound
 from prime_hub.hub import Hub
+from prime_hub.services.checks import badge
 from prime_hub.services.comparing import licence
+from prime_hub.web.badge import picture
 from prime_hub.web.environment_frame import PATH, README, Frame, Wanted, frame
 from prime_hub.web.readme import Place, Readmes
 from prime_hub.web.render import is_web_address
@@ -59,6 +61,7 @@ async def environment_page(
         readme=await READMES.html(found.readme, await _place(hub, framed)) if found.readme else "",
         base=base_url(request),
         wheel_url=_wheel_url(framed),
+        badge=picture(badge(await hub.checks.of(found))),
     )
 
 

@@ -14,6 +14,7 @@ from prime_hub.db.models import Environment
 from prime_hub.errors import Invalid, NotFound
 from prime_hub.hub import Hub
 from prime_hub.services.catalogue import RELEVANCE, Listing, Search
+from prime_hub.services.checks import Badge
 from prime_hub.services.passages import Passage
 from prime_hub.web.render import page
 from prime_hub.web.visitors import Visitor, VisitorDep
@@ -142,10 +143,14 @@ async def listed(hub: Hub, visitor: Visitor, place: Place) -> dict[str, Any]:
         descending=place.order not in ASCENDING,
     )
     found = Listing([], 0, []) if too_long else await hub.catalogue.listing(visitor.account, wanted)
+    checked = await hub.checks.badges([environment.latest_version_id for environment, _ in found.rows])
     nothing = bool(place.q.strip()) and not found.total and not too_long
     return {
         "place": place,
-        "rows": [card(environment, version, found.passages.get(environment.id)) for environment, version in found.rows],
+        "rows": [
+            card(environment, version, found.passages.get(environment.id), checked.get(environment.latest_version_id))
+            for environment, version in found.rows
+        ],
         "total": found.total,
         "facets": [(group, facets) for group, facets in found.facets if facets],
         "orders": [(name, words) for name, words in ORDERS.items() if name != RELEVANCE or place.q.strip()],
@@ -165,7 +170,9 @@ async def _owner(hub: Hub, visitor: Visitor, name: str) -> str | None:
         return None
 
 
-def card(environment: Environment, version: str, passage: Passage | None = None) -> dict[str, Any]:
+def card(
+    environment: Environment, version: str, passage: Passage | None = None, check: Badge | None = None
+) -> dict[str, Any]:
     """What a list of environments shows of one."""
     owner = environment.owner.slug
     return {
@@ -179,4 +186,5 @@ def card(environment: Environment, version: str, passage: Passage | None = None)
         "stars": environment.stars,
         "updated": environment.updated_at,
         "passage": passage,
+        "check": check,
     }

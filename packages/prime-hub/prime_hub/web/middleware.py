@@ -46,7 +46,7 @@ _NAMES = re.compile(
 # What may stand after a name, or, after an environment's id, in its place.
 _WORDS = re.compile(
     r"(?:^|/)(?:wheels|versions|finalize|secrets|link|variables|status|star|transfer|fork|usage|settings|visibility|version"
-    r"|delete|files|raw|changes|[0-9a-f]{24})(?=/|$)"
+    r"|delete|files|raw|changes|check|badge\.svg|[0-9a-f]{24})(?=/|$)"
 )
 
 

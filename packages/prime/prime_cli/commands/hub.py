@@ -66,6 +66,10 @@ Spares = Annotated[
     int | None,
     typer.Option("--warm-spares", metavar="N", min=0, help="Started sandboxes kept ready for each image in use. [0]"),
 ]
+CheckPublished = Annotated[
+    bool,
+    typer.Option("--check-published", help="Check each version when it is published, as 'prime env check --on-hub'."),
+]
 SignUp = Annotated[
     str | None,
     typer.Option("--sign-up", metavar="open|closed", help="Whether anybody may make an account on its pages. [closed]"),
@@ -108,6 +112,7 @@ def serve(
             "--fetch-from", metavar="HOST", help="Registry that accounts from elsewhere may use; may be repeated."
         ),
     ] = None,
+    check_published: CheckPublished = False,
     upstream_index: Annotated[
         str | None,
         typer.Option(
@@ -131,6 +136,7 @@ def serve(
 ) -> None:
     """Run a Hub in the foreground, until Ctrl-C."""
     words = _runtime_words(runtime, runtime_option, foreign, warm_spares, max_sandboxes) + _sign_up_words(sign_up)
+    words += ["--check-published"] if check_published else []
     words += [] if port is None else ["--port", str(port)]
     words += [] if frontend_url is None else ["--frontend-url", frontend_url]
     words += [] if registry is None else ["--registry", registry]

@@ -125,7 +125,7 @@ def _published(reference: Reference, scratch: Path, quick: bool, out: Output) ->
     out.note(f"Fetching {reference}")
     folder, detail = fetched(reference, scratch / reference.name.replace("-", "_"), out)
     version = str(detail.get("semantic_version") or reference.version)
-    about = {"owner": reference.owner, "content_hash": detail.get("content_hash")}
+    about: dict[str, Any] = {"owner": reference.owner, "content_hash": detail.get("content_hash")}
     if quick:
         target = of_folder(folder, quick=True)
         target.details.update(about)
@@ -139,7 +139,9 @@ def _published(reference: Reference, scratch: Path, quick: bool, out: Output) ->
     pinned = f"{reference.owner}/{reference.name}@{version}"
     install_from_hub(connect(require_auth=False), [pinned], python, announce=lambda text: None)
     manifest = load_manifest(folder / "proj") if manifest_path(folder / "proj").is_file() else None
-    return of_version(folder, manifest, python, **about)
+    made = of_version(folder, manifest, python)
+    made.details.update(about)
+    return made
 
 
 async def _checked(target: Target, options: CheckOptions, out: Output) -> Report | None:

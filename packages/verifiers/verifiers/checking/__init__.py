@@ -3,9 +3,9 @@
 No language model takes part, and no code of the environment runs in this process.
 """
 
+from prime_core.checks.registry import CHECKS, GROUPS, Check, UnknownCheck, find
+from prime_core.checks.report import SCHEMA_VERSION, Finding, Report, Result, Verdict
 from verifiers.checking.case import Limits, Target
-from verifiers.checking.registry import CHECKS, GROUPS, Check, UnknownCheck, find
-from verifiers.checking.report import SCHEMA_VERSION, Finding, Report, Result, Verdict
 from verifiers.checking.run import Progress, chosen, run
 from verifiers.checking.targets import of_folder, of_server, of_version
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from prime_core.checks.report import Result, failed
 from prime_core.errors import APIError, PrimeError
 from verifiers.checking.playing import Episode, Moment, Moves, Policy, play
-from verifiers.checking.report import Result, failed
 from verifiers.errors import SandboxError
 from verifiers.openenv import check as looks
 from verifiers.openenv import probe
@@ -31,6 +31,7 @@ from verifiers.openenv.wire import JSON, RPCError
 if TYPE_CHECKING:
     from prime_core.manifest import Manifest
     from prime_core.metadata import EnvironmentMetadata
+    from verifiers.checking.loading import Told
 
 SLOTS = (0.1, 0.2, 0.5, 1.0)  # seconds between attempts while a full server lets go of sessions that were just closed
 
@@ -74,6 +75,7 @@ class Target:
     `module` is imported when there is no folder to import from. `declared` are the contracts that the project
     shows, and where. `prepare` makes `manifest` and `source` before the first server is started (it may build an image);
     `no_source` says why there is none. `trusted`: the environment's code is the user's own and sees all variables.
+    `child` loads and plays it somewhere else than in a child of this program: it gets the task and the seconds that it may take.
     """
 
     folder: Path | None = None
@@ -85,6 +87,7 @@ class Target:
     no_source: str = "It has no server."
     python: Path | None = None
     module: str | None = None
+    child: Callable[[dict[str, Any], float], Awaitable[Told]] | None = None
     trusted: bool = True
     has_project: bool = False
     details: dict[str, Any] = field(default_factory=dict)

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from random import Random
 from typing import Any
 
+from prime_core.checks.report import Verdict, failed, passed, skipped, warned
 from verifiers.checking.case import Blocked, Case
 from verifiers.checking.playing import REFUSED, Moment, take
-from verifiers.checking.report import Verdict, failed, passed, skipped, warned
 from verifiers.openenv.schema import contract_of, schema_problem
 from verifiers.utils.json_schema import first, sample
 from verifiers.utils.json_schema_check import accepts

@@ -6,10 +6,10 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+from prime_core.checks.report import Verdict, failed, passed, skipped, warned
 from verifiers.checking import loading
 from verifiers.checking.case import Blocked, Case
 from verifiers.checking.playing import REFUSED, Episode, Moment, play, replay, take
-from verifiers.checking.report import Verdict, failed, passed, skipped, warned
 from verifiers.openenv.errors import ActionRejected, CapacityReached, NoAnswer, NoEpisode, SessionLost
 from verifiers.openenv.session import Session, connect
 

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from random import Random
 from typing import Any
 
+from prime_core.checks.report import Verdict, failed, passed, warned
 from verifiers.checking.case import Blocked, Case
-from verifiers.checking.report import Verdict, failed, passed, warned
 from verifiers.openenv.errors import ActionRejected, SessionLost
 from verifiers.openenv.session import Session
 from verifiers.openenv.websocket import Closed, WebSocketException, open_websocket

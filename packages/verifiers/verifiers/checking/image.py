@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from prime_core.checks.report import Verdict, passed, skipped
 from verifiers.checking.case import Blocked, Case
-from verifiers.checking.report import Verdict, passed, skipped
 
 SEED = 1
 

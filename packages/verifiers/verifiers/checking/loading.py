@@ -16,12 +16,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from prime_core.checks.report import Verdict, failed, passed
 from prime_core.children import child_environment
 from verifiers.checking.case import Blocked, Case
-from verifiers.checking.report import Verdict, failed, passed
 
 PROGRAM = Path(__file__).with_name("child.py")
 TAIL = 800
+EVENTS = 1024 * 1024  # characters of what a child tells; what is beyond is not read
 # Kinds of error that are no fault of the environment's code: a model, a key or a sandbox is missing.
 NOT_ITS_FAULT = frozenset({"InfraError", "ModelError", "MissingKeyError", "NotAuthenticated", "Unreachable"})
 
@@ -105,42 +106,49 @@ async def _child(case: Case, *, play: bool, server_url: str | None) -> Told:
     target = case.target
     if target.folder is None and target.module is None:
         raise Blocked("No environment was named, only a server.")
+    task: dict[str, Any] = {
+        "module": target.module,
+        "folder": None,
+        "server_url": server_url,
+        "play": play,
+        "rollouts": case.limits.rollouts,
+    }
+    if target.child is not None:
+        return await target.child(task, case.limits.load)
     with tempfile.TemporaryDirectory(prefix="prime-check-") as scratch:
         place = Path(scratch)
-        module, folder = target.module, None
-        if target.folder is not None and module is None:
-            folder = await asyncio.to_thread(_copied, case, place / "environment")
-            module = _module(target.folder)
-        task = {
-            "module": module,
-            "folder": str(folder) if folder else None,
-            "server_url": server_url,
-            "play": play,
-            "rollouts": case.limits.rollouts,
-        }
-        (place / "task.json").write_text(json.dumps(task), encoding="utf-8")
-        events = place / "events.jsonl"
-        told = Told()
-        told.ended, told.printed = await _run(case, place, events)
-        if events.is_file():
-            for line in events.read_text(encoding="utf-8").splitlines():
-                with contextlib.suppress(ValueError):
-                    told.events.append(json.loads(line))
-        return told
+        if target.folder is not None and target.module is None:
+            task["folder"] = str(await asyncio.to_thread(_copied, case, place / "environment"))
+            task["module"] = _module(target.folder)
+        environment = dict(os.environ) if target.trusted else child_environment()
+        return await play_in(place, task, target.python or Path(sys.executable), environment, case.limits.load)
 
 
-async def _run(case: Case, place: Path, events: Path) -> tuple[str, str]:
+async def play_in(place: Path, task: dict[str, Any], python: Path, environment: dict[str, str], seconds: float) -> Told:
+    """Run the child in the folder `place` and wait for its end, or end it after so many seconds; what it told."""
+    (place / "task.json").write_text(json.dumps(task), encoding="utf-8")
+    events = place / "events.jsonl"
+    told = Told()
+    told.ended, told.printed = await _run(place, python, {**environment, "PYTHONDONTWRITEBYTECODE": "1"}, seconds)
+    if events.is_file():
+        with events.open(encoding="utf-8", errors="replace") as file:
+            text = file.read(EVENTS)
+        for line in text.splitlines():
+            with contextlib.suppress(ValueError, RecursionError):
+                told.events.append(json.loads(line))
+    return told
+
+
+async def _run(place: Path, python: Path, environment: dict[str, str], seconds: float) -> tuple[str, str]:
     """Run the child; how it ended, and the end of what it printed."""
-    environment = dict(os.environ) if case.target.trusted else child_environment()
-    environment["PYTHONDONTWRITEBYTECODE"] = "1"
     output = place / "output"
     with output.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            str(case.target.python or sys.executable),
+            str(python),
             "-P",
             str(PROGRAM),
             str(place / "task.json"),
-            str(events),
+            str(place / "events.jsonl"),
             cwd=place,
             env=environment,
             stdin=asyncio.subprocess.DEVNULL,
@@ -149,15 +157,17 @@ async def _run(case: Case, place: Path, events: Path) -> tuple[str, str]:
             start_new_session=True,
         )
     try:
-        code = await asyncio.wait_for(process.wait(), case.limits.load)
+        code = await asyncio.wait_for(process.wait(), seconds)
         ended = f"exit code {code}"
     except TimeoutError:
-        ended = f"it was ended after {case.limits.load:g} s"
+        ended = f"it was ended after {seconds:g} s"
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)  # with all that it started
         await process.wait()
-    return ended, output.read_text(encoding="utf-8", errors="replace").strip()[-TAIL:]
+    with output.open("rb") as printed:
+        printed.seek(max(0, output.stat().st_size - 4 * TAIL))
+        return ended, printed.read(4 * TAIL).decode("utf-8", "replace").strip()[-TAIL:]
 
 
 def unusable(told: Told) -> list[str]:

@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from prime_core.checks.report import Verdict, failed, passed, skipped, warned
 from prime_core.errors import PackagingError
 from prime_core.metadata import ENTRY, EnvironmentMetadata, read_metadata
 from verifiers.checking.case import Blocked, Case
-from verifiers.checking.report import Verdict, failed, passed, skipped, warned
 
 PYPROJECT = "pyproject.toml"
 SEMANTIC = re.compile(r"\d+\.\d+\.\d+(?:[-.+]?[A-Za-z0-9.+-]+)?")

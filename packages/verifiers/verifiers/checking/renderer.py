@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from prime_core.checks.report import Verdict, failed, passed, skipped
 from verifiers.checking import loading
 from verifiers.checking.case import Blocked, Case
-from verifiers.checking.report import Verdict, failed, passed, skipped
 
 PLACE = "prompt_renderer"
 NO_RENDERER = "It is no OpenEnv environment, so it has no renderer."

@@ -9,10 +9,10 @@ from itertools import pairwise
 from statistics import median
 from typing import Any, Protocol, runtime_checkable
 
+from prime_core.checks.report import Result, Verdict, failed, passed, skipped, warned
 from verifiers.checking.case import Blocked, Case, Target
 from verifiers.checking.package import settings
 from verifiers.checking.playing import play
-from verifiers.checking.report import Result, Verdict, failed, passed, skipped, warned
 from verifiers.openenv.source import ServerSource
 
 SEED = 1

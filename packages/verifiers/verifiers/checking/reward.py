@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from statistics import fmean, pstdev
 from typing import Any
 
+from prime_core.checks.report import Verdict, failed, passed, skipped
 from verifiers.checking import loading
 from verifiers.checking.case import Case
 from verifiers.checking.package import openenv_yaml, settings
 from verifiers.checking.playing import Policy
-from verifiers.checking.report import Verdict, failed, passed, skipped
 
 SEEDS = (1, 2, 3, 4)
 POLICIES: tuple[Policy, ...] = ("first", "random")

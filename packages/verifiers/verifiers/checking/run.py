@@ -6,12 +6,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
+from importlib.metadata import version
 
+from prime_core.checks.registry import CHECKS, Check, find
+from prime_core.checks.report import Report, Result, Verdict, skipped
 from prime_core.errors import APIError
 from verifiers.checking import contract, episodes, hostile, image, loading, package, renderer, resources, reward
 from verifiers.checking.case import Blocked, Case, Limits, Target
-from verifiers.checking.registry import CHECKS, Check, find
-from verifiers.checking.report import Report, Result, Verdict, skipped
 
 FUNCTIONS: dict[str, Callable[[Case], Awaitable[Verdict]]] = {
     name: function
@@ -44,7 +45,8 @@ async def run(
     """
     only = list(only)
     checks = chosen(quick=quick, only=only)
-    report = Report("only" if only else "quick" if quick else "full", dict(target.details))
+    part = "only" if only else "quick" if quick else "full"
+    report = Report(part, dict(target.details), checker=f"verifiers {version('verifiers')}")
     told = progress or (lambda check, result: None)
 
     def found(result: Result) -> None:

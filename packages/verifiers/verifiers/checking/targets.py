@@ -11,7 +11,7 @@ from prime_core.errors import PackagingError, ProjectError
 from prime_core.metadata import EnvironmentMetadata, module_name, read_metadata
 from prime_core.project import contract_place, detect_contract, has_project, project_dir, read_project
 from verifiers.checking.case import Case, Target
-from verifiers.openenv.source import URLSource
+from verifiers.openenv.source import ServerSource, URLSource
 from verifiers.utils.urls import shown_url
 
 if TYPE_CHECKING:
@@ -58,20 +58,28 @@ def of_folder(
     return target
 
 
-def of_version(folder: Path, manifest: Manifest | None, python: Path, **details: Any) -> Target:
-    """A published version: its source in `folder`, installed for `python`; the image is the one of its manifest."""
+def of_version(
+    folder: Path,
+    manifest: Manifest | None,
+    python: Path | None,
+    *,
+    source: ServerSource | None = None,
+) -> Target:
+    """A published version: its source in `folder`, installed for `python`; the image is the one of its manifest, run in
+    sandboxes of the Hub unless `source` says otherwise.
+    """
     target = Target(
         folder=folder,
         python=python,
         module=_metadata_module(folder),
         trusted=False,
         has_project=has_project(folder),
-        details={**named(folder), **details},
+        details=named(folder),
     )
     if manifest is not None:
         target.manifest = manifest
         target.declared.append((manifest.contract, MANIFEST))
-        target.source = _sandboxes(manifest, None)
+        target.source = source or _sandboxes(manifest, None)
     elif target.has_project:
         target.no_source = "The published version names no image (proj/.build.json), so its server cannot be started."
     return target

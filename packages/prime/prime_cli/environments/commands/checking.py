@@ -18,6 +18,7 @@ app = command_app("Check environments.")
         "prime env check my-env                                    # ./environments/my_env, in a sandbox of the Hub",
         "prime env check                                           # the folder you are in",
         "prime env check alice/my-env@0.1.0                        # as it was published",
+        "prime env check alice/my-env --on-hub                     # by the Hub itself, for its page and badge",
         "prime env check --server http://127.0.0.1:8000            # a server that runs",
         "prime env check my-env --quick                            # its files only",
         "prime env check my-env --only seed-ignored,memory-leak -o json",
@@ -50,6 +51,9 @@ def check(
         str | None,
         typer.Option("--python", metavar="PYTHON", help="Load it in this interpreter. [the active one, or .venv]"),
     ] = None,
+    on_hub: Annotated[
+        bool, typer.Option("--on-hub", help="Let the Hub check what is published, and keep the report on its page.")
+    ] = False,
     output: Annotated[Format, typer.Option("--output", "-o", help="How to print it.")] = Format.table,
 ) -> None:
     """Check whether an environment is right.
@@ -59,13 +63,19 @@ def check(
     130 Ctrl-C.
     """
     from prime_cli.environments import check as checks
-    from verifiers.checking.registry import UnknownCheck
+    from prime_core.checks.registry import UnknownCheck
 
     ids = [name.strip() for part in only or () for name in part.split(",") if name.strip()]
     try:
         if explain is not None:
             checks.explain(explain, out)
             return
+        if on_hub and (path or server or quick or ids or python):
+            raise typer.BadParameter("--on-hub makes the whole check of what is published; leave the other options out")
+        if on_hub:
+            from prime_cli.environments.check_on_hub import check_on_hub
+
+            raise typer.Exit(check_on_hub(env, out, as_json=output is Format.json))
         if quick and (others := checks.not_quick(ids)):
             raise typer.BadParameter(f"{', '.join(others)} is not of the quick part; leave --quick out")
         options = checks.CheckOptions(env, path, server, quick, ids, python)

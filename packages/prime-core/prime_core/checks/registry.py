@@ -27,7 +27,7 @@ class Check:
     @property
     def explanation(self) -> str:
         """The page: what is checked and how, why it matters, how to mend it, an example (Markdown)."""
-        return (files("verifiers.checking") / "pages" / f"{self.id}.md").read_text(encoding="utf-8")
+        return (files("prime_core.checks") / "pages" / f"{self.id}.md").read_text(encoding="utf-8")
 
 
 def _quick(id: str, title: str, worst: str = "fail") -> Check:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
-from verifiers.checking.registry import CHECKS, GROUPS
+from prime_core.checks.registry import CHECKS, GROUPS
 
 SCHEMA_VERSION = 1
 Outcome = Literal["pass", "warn", "fail", "skip"]
@@ -103,6 +103,8 @@ class Report:
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     seconds: float = 0.0
     complete: bool = True
+    checker: str = ""
+    """What made it, and its version."""
 
     def add(self, result: Result) -> None:
         """Take a result up. The first one of an id stays, but for a failure that was met later."""
@@ -153,11 +155,9 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON; `from_dict` reads it."""
-        from importlib.metadata import version
-
         return {
             "schema_version": SCHEMA_VERSION,
-            "checker": f"verifiers {version('verifiers')}",
+            "checker": self.checker,
             "environment": dict(self.environment),
             "part": self.part,
             "complete": self.complete,
@@ -185,6 +185,7 @@ class Report:
             started=datetime.fromisoformat(content["started"]),
             seconds=float(content["seconds"]),
             complete=bool(content["complete"]),
+            checker=str(content.get("checker") or ""),
         )
         for item in _known(content["checks"]):
             findings = tuple(Finding(**finding) for finding in item["findings"])
