@@ -14,6 +14,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from prime_hub.db.base import Base
 from prime_hub.db.documents import SearchDocument
+from prime_hub.db.evaluations import EvaluatedEnvironment, Evaluation, EvaluationPack, EvaluationSample
 from prime_hub.db.people import Account, BrowserSession, Challenge, FormerSlug, Member, Token
 from prime_hub.db.published import (
     CoreMetadata,
@@ -37,6 +38,10 @@ __all__ = [
     "Challenge",
     "CoreMetadata",
     "Environment",
+    "EvaluatedEnvironment",
+    "Evaluation",
+    "EvaluationPack",
+    "EvaluationSample",
     "Exposure",
     "FormerSlug",
     "Image",
