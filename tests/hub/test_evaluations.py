@@ -75,7 +75,9 @@ RUN = [row(example, index, float((example + index) % 2)) for example in range(4)
 
 def test_a_run_is_pushed_and_read_again(people: dict[str, httpx.Client]) -> None:
     olga = people["olga"]
-    one = begin(olga, metadata={"pass_threshold": 0.5, "version_info": {"env_version": "0.1.0"}}, metrics={"reward": 0.5})
+    one = begin(
+        olga, metadata={"pass_threshold": 0.5, "version_info": {"env_version": "0.1.0"}}, metrics={"reward": 0.5}
+    )
     assert send(olga, one, RUN)["total"] == 8
     told = olga.get(f"/evaluations/{one}").json()
     assert (told["status"], told["summary"], told["completed_at"]) == ("RUNNING", None, None)
@@ -320,7 +322,10 @@ def test_usage_counts_it_once(people: dict[str, httpx.Client]) -> None:
     begin(olga, environments=[{"slug": "olga/counted-env"}])
     told = olga.get("/environmentshub/olga/counted-env/usage").json()["data"]
     assert told["totals"]["all_time"]["evaluations"] == 2
-    assert {found["version"]: found["all_time"]["evaluations"] for found in told["versions"]} == {"0.1.0": 1, "0.2.0": 1}
+    assert {found["version"]: found["all_time"]["evaluations"] for found in told["versions"]} == {
+        "0.1.0": 1,
+        "0.2.0": 1,
+    }
 
 
 def test_scopes(people: dict[str, httpx.Client], module_hub: RunningHub) -> None:

@@ -31,7 +31,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run")
     words = ["eval", "run", "reverse-text", "-m", "baseline/echo", "-n", "4", "-r", "3", "-o", str(out)]
     code = "import sys; from prime_cli.main import main; sys.exit(main())"
-    done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, env=os.environ)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, env=os.environ
+    )
     assert done.returncode == 0, done.stderr
     (found,) = out.glob("evals/*/*")
     return found

@@ -14,7 +14,7 @@ from typing import Any
 from prime_evals.distributions import fair_coin, t_within
 from prime_evals.estimates import CONFIDENCE, Estimate, clustered_mean
 
-Groups = Mapping[Hashable, Sequence[float]]
+Groups = Mapping[Any, Sequence[float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +65,7 @@ class Comparison:
         }
 
 
-def compare_runs(
-    before: Groups, after: Groups, threshold: float = 0.5, confidence: float = CONFIDENCE
-) -> Comparison:
+def compare_runs(before: Groups, after: Groups, threshold: float = 0.5, confidence: float = CONFIDENCE) -> Comparison:
     """The second run beside the first. Each maps an example to the rewards of its scored rollouts.
 
     The difference is the mean over the common examples g of d_g = mean(after_g) - mean(before_g), with Student's interval

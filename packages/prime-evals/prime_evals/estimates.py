@@ -59,7 +59,7 @@ def by_example(pairs: Iterable[tuple[Hashable, Any]]) -> dict[Hashable, list[flo
 
 
 def clustered_mean(
-    groups: Mapping[Hashable, Sequence[float]], confidence: float = CONFIDENCE, *, shares: bool = True
+    groups: Mapping[Any, Sequence[float]], confidence: float = CONFIDENCE, *, shares: bool = True
 ) -> Estimate | None:
     """The mean of all values, and its interval from the spread between examples; None of nothing.
 
@@ -88,7 +88,7 @@ def clustered_mean(
 
 
 def pass_at_k(
-    groups: Mapping[Hashable, Sequence[float]],
+    groups: Mapping[Any, Sequence[float]],
     k: int,
     threshold: float = 0.5,
     *,

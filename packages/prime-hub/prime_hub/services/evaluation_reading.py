@@ -25,7 +25,9 @@ MOST_INDEX = 2**53
 DEEPEST = 100
 
 # Numbers of a row of results.jsonl that are no metrics.
-_KNOWN = frozenset({"example_id", "id", "rollout_index", "reward", "score", "is_completed", "is_truncated", "num_steps"})
+_KNOWN = frozenset(
+    {"example_id", "id", "rollout_index", "reward", "score", "is_completed", "is_truncated", "num_steps"}
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,9 @@ def read_batch(body: bytes) -> tuple[list[Sample], str]:
     try:
         given = json.loads(body, parse_constant=lambda _: None)
     except (ValueError, RecursionError):
-        raise Invalid("The body of the request is not JSON that this Hub can read; send a well-formed object.") from None
+        raise Invalid(
+            "The body of the request is not JSON that this Hub can read; send a well-formed object."
+        ) from None
     samples = given.get("samples") if isinstance(given, dict) else None
     if not isinstance(samples, list):
         raise Invalid('Send the samples as {"samples": [...]}.')

@@ -108,7 +108,8 @@ async def _groups(session: AsyncSession, row: Evaluation, shown: dict[str, str])
     groups: dict[str, list[float]] = {}
     async for part in (await session.stream(query.execution_options(yield_per=AT_ONCE))).partitions():
         for place, example, reward in part:
-            groups.setdefault(place, []).append(reward)
+            if reward is not None:
+                groups.setdefault(place, []).append(reward)
             shown.setdefault(place, example)
     return groups
 

@@ -37,7 +37,7 @@ PAGE_BYTES = 48 * MIB
 AT_WORK = asyncio.Semaphore(2)
 """Batches that are taken apart at the same time: each takes some times its size of memory."""
 
-SORTS: dict[str, ColumnElement[Any]] = {
+SORTS: dict[str, Any] = {
     "example": EvaluationSample.place,
     "reward": EvaluationSample.reward,
     "turns": EvaluationSample.turns,
@@ -102,12 +102,16 @@ class EvaluationSamples:
     ) -> tuple[int, int]:
         async with self._database.write() as session:
             row = await evaluation_for(session, account, evaluation_id)
-            query = select(EvaluationPack).where(EvaluationPack.evaluation_id == row.id, EvaluationPack.digest == digest)
+            query = select(EvaluationPack).where(
+                EvaluationPack.evaluation_id == row.id, EvaluationPack.digest == digest
+            )
             known = pack = (await session.scalars(query)).first()
             if pack is not None and pack.round == row.round:
                 return len(samples), row.num_samples
             if pack is None:
-                pack = EvaluationPack(id=new_id(), evaluation_id=row.id, digest=digest, blob=content_key(sha256), size=size)
+                pack = EvaluationPack(
+                    id=new_id(), evaluation_id=row.id, digest=digest, blob=content_key(sha256), size=size
+                )
                 session.add(pack)
             pack.round = row.round
             await session.flush()
@@ -276,11 +280,11 @@ def _filters(row: Evaluation, listed: Listed) -> list[ColumnElement[bool]]:
     return where
 
 
-def _order(listed: Listed) -> list[ColumnElement[Any]]:
+def _order(listed: Listed) -> list[Any]:
     if listed.sort not in SORTS:
         raise Invalid(f"This Hub cannot sort samples by '{listed.sort}'; use {', '.join(SORTS)}.")
     column = SORTS[listed.sort]
-    order: list[ColumnElement[Any]] = [column.desc() if listed.descending else column.asc()]
+    order: list[Any] = [column.desc() if listed.descending else column.asc()]
     if listed.sort != "example":
         order = [column.is_(None), *order, EvaluationSample.place]
     index = EvaluationSample.rollout_index

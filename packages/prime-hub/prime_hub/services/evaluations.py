@@ -137,9 +137,7 @@ class Evaluations:
             _describe(row, description)
             row.round += 1
             if description.environments is not None:
-                await session.execute(
-                    delete(EvaluatedEnvironment).where(EvaluatedEnvironment.evaluation_id == row.id)
-                )
+                await session.execute(delete(EvaluatedEnvironment).where(EvaluatedEnvironment.evaluation_id == row.id))
                 await self._link(session, account, row, description.environments)
         return await self.one(account, evaluation_id)
 
@@ -370,4 +368,4 @@ async def _counted(session: AsyncSession, row: Evaluation) -> list[str]:
         Environment, Environment.id == EvaluatedEnvironment.environment_id
     )
     found = (await session.execute(query.where(EvaluatedEnvironment.evaluation_id == row.id))).all()
-    return [version or newest for version, newest in found if version or newest]
+    return [one for version, newest in found if (one := version or newest)]

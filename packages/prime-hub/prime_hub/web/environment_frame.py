@@ -30,9 +30,10 @@ class Tab:
 README = Tab("README", "")
 FILES = Tab("Files", "/files")
 VERSIONS = Tab("Versions", "/versions")
+EVALUATIONS = Tab("Evaluations", "/evaluations")
 USAGE = Tab("Usage", "/usage")
 
-TABS = (README, FILES, VERSIONS, USAGE)
+TABS = (README, FILES, VERSIONS, EVALUATIONS, USAGE)
 """In their order; one more here is one more in the row of every page."""
 
 Wanted = Annotated[str, Query(alias="version", max_length=80)]
