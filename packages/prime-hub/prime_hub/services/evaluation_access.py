@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from prime_hub.db.models import Account, Environment, EvaluatedEnvironment, Evaluation
 from prime_hub.errors import Forbidden, NotFound
@@ -16,9 +17,10 @@ from prime_hub.services.access import MANAGE, belongs_to, may_see, reaches, role
 
 def may_see_evaluation(account: Account | None) -> ColumnElement[bool]:
     """Which evaluations `account` (None: anybody) may know of."""
-    of = EvaluatedEnvironment.evaluation_id == Evaluation.id
-    seen = select(Environment.id).where(Environment.id == EvaluatedEnvironment.environment_id, may_see(account))
-    hidden = select(EvaluatedEnvironment.environment_id).where(of, ~seen.exists())
+    # Its own name for the table, since the query around it may have that, too.
+    link = aliased(EvaluatedEnvironment)
+    seen = select(Environment.id).where(Environment.id == link.environment_id, may_see(account)).correlate(link)
+    hidden = select(link.environment_id).where(link.evaluation_id == Evaluation.id, ~seen.exists())
     shown = and_(Evaluation.visibility == "PUBLIC", Evaluation.finalized_at.is_not(None), ~hidden.exists())
     return shown if account is None else or_(belongs_to(Evaluation.owner_id, account), shown)
 

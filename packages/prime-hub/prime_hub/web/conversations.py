@@ -80,8 +80,9 @@ class Room:
         """As much of a text as there is room for."""
         shown = text[: self.left]
         self.left -= len(shown)
+        missing = len(text) - len(shown)
         shown = plain(shown)
-        return Piece(shown[:BEGINNING], shown[BEGINNING:], len(text) - len(shown) if len(text) > len(shown) else 0)
+        return Piece(shown[:BEGINNING], shown[BEGINNING:], missing)
 
 
 def conversation(sample: Mapping[str, Any], room: Room, *, every: bool) -> Conversation:
