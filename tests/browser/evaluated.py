@@ -26,7 +26,9 @@ def evaluate(api: httpx.Client, owner: str) -> dict[str, str]:
     ):
         one = _push(api, owner, model, skill, version, number)
         found = {"first": found.get("second", one), "second": one}
-    rows = api.get(f"/evaluations/{found['second']}/samples", params={"summary": True, "sort": "turns", "order": "desc"})
+    rows = api.get(
+        f"/evaluations/{found['second']}/samples", params={"summary": True, "sort": "turns", "order": "desc"}
+    )
     found["rollout"] = rows.json()["samples"][0]["sample_id"]
     begun = {"name": "still running", "environments": [{"slug": f"{owner}/wordle"}], "model_name": "small-model"}
     found["running"] = api.post("/evaluations/", json=begun).json()["evaluation_id"]

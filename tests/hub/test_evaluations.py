@@ -115,11 +115,12 @@ def test_batches_in_any_order_and_twice(people: dict[str, httpx.Client]) -> None
 
 def test_a_push_anew_replaces(people: dict[str, httpx.Client], module_hub: RunningHub) -> None:
     olga = people["olga"]
-    one = pushed(olga, RUN)
+    run = [{**found, "note": "of this test only"} for found in RUN]
+    one = pushed(olga, run)
     ids = [found["sample_id"] for found in _rows(olga, one)]
     blobs = _blobs(module_hub)
     assert olga.put(f"/evaluations/{one}", json={"name": "again", "model_name": "m2"}).status_code == 200
-    better = [{**found, "reward": 1.0} for found in RUN[:6]]
+    better = [{**found, "reward": 1.0} for found in run[:6]]
     send(olga, one, better)
     told = finish(olga, one)
     assert (told["total_samples"], told["avg_reward"], told["name"], told["model_name"]) == (6, 1.0, "again", "m2")
@@ -296,6 +297,22 @@ def test_of_a_team(people: dict[str, httpx.Client], module_hub: RunningHub) -> N
     assert begin_refused(people["nobody"]).status_code == 401
     assert begin_refused(stan, team_id="no-team").status_code == 404
     assert people["nobody"].get("/evaluations/", params={"team_id": "raters"}).status_code == 404
+
+
+def test_lists(people: dict[str, httpx.Client]) -> None:
+    olga, stan = people["olga"], people["stan"]
+    hers = pushed(olga, RUN, is_public=True, model_name="of-lists")
+    his = pushed(stan, RUN, model_name="of-lists")
+
+    def listed(client: httpx.Client, **asked: Any) -> list[str]:
+        found = client.get("/evaluations/", params={"model_name": "of-lists", **asked}).json()
+        assert found["total"] == len(found["evaluations"])
+        return [one["evaluation_id"] for one in found["evaluations"]]
+
+    assert listed(stan) == [his, hers] and listed(olga) == [hers] == listed(people["nobody"])
+    assert listed(stan, mine_only=True) == [his] and listed(people["nobody"], mine_only=True) == []
+    assert listed(stan, owner="olga", environment_name="evald-env") == [hers]
+    assert listed(stan, environment_name="stan/evald-env") == []
 
 
 def test_deleting_leaves_nothing(people: dict[str, httpx.Client], module_hub: RunningHub) -> None:

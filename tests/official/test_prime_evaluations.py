@@ -39,6 +39,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
+def _own(hub: RunningHub, prime: Prime, *words: str) -> str:
+    """What this project's command prints."""
+    code = "import sys; from prime_cli.main import main; sys.exit(main())"
+    known = {**os.environ, "HOME": str(prime.home), "PRIME_API_KEY": hub.token, "PRIME_BASE_URL": hub.url}
+    return subprocess.run(
+        [sys.executable, "-c", code, *words], env=known, capture_output=True, text=True, check=True
+    ).stdout
+
+
 def printed(said: str) -> Any:
     """The JSON in what a command printed, which has other words around it."""
     return json.loads(said[said.index("{") : said.rindex("}") + 1])
@@ -70,5 +79,9 @@ def test_row_19_evaluations(module_hub: RunningHub, prime: Prime, rows: Rows, ru
         again = printed(prime("eval", "get", one))
         assert again["total_samples"] == 12 and again["summary"] == told["summary"] and again["status"] == "COMPLETED"
         assert len(prime.json("eval", "list", "-o", "json")["evaluations"]) == 1
+        ours = _own(module_hub, prime, "eval", "push", str(run), "--env", f"{me}/reverse-text", "-o", "json")
+        own = module_hub.api.get(f"/evaluations/{json.loads(ours)['evaluation_id']}").json()
+        assert own["summary"] == told["summary"] and own["metrics"] == told["metrics"]
+        assert own["metadata"] == told["metadata"] and own["environment_names"] == told["environment_names"]
         assert "HTTP 404" in prime("eval", "push", str(run), "--env", f"{me}/none", code=1)
         assert "HTTP 404" in prime("eval", "get", "0" * 24, code=1)

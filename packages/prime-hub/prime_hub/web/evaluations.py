@@ -92,6 +92,7 @@ def row_of(one: Shown) -> dict[str, Any]:
         "model": row.model_name,
         "owner": row.owner.slug,
         "environments": [_of(of) for of in one.environments],
+        "version": None,
         "status": row.status,
         "words": WORDS[row.status],
         "reward": summary.get("reward"),

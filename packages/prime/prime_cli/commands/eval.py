@@ -128,7 +128,7 @@ def list_(
     page: PageOption = 1,
     output: OutputFormat = Format.table,
 ) -> None:
-    """List the evaluations of the Hub that you may see, the newest first."""
+    """List the Hub's evaluations, the newest first."""
     from prime_cli.evaluations.looking import list_evaluations
 
     list_evaluations(
@@ -138,7 +138,7 @@ def list_(
 
 @app.command(epilog=examples("prime eval get ID", "prime eval get ID --output json"))
 def get(evaluation: EvalArg, output: OutputFormat = Format.table) -> None:
-    """Show one evaluation: what was run, and its numbers with their intervals."""
+    """Show an evaluation and its numbers."""
     from prime_cli.evaluations.looking import show_evaluation
 
     show_evaluation(out, evaluation, as_json=output is Format.json)
@@ -161,7 +161,7 @@ def samples(
     page: PageOption = 1,
     output: OutputFormat = Format.table,
 ) -> None:
-    """List an evaluation's rollouts; as JSON with all that was said in each."""
+    """List an evaluation's rollouts; with -o json all of each."""
     from prime_cli.evaluations.looking import show_samples
 
     query = {
@@ -192,7 +192,7 @@ def compare(
     ] = None,
     output: OutputFormat = Format.table,
 ) -> None:
-    """Compare two runs example by example: the difference with its interval, and which examples flipped."""
+    """Compare two runs, example by example."""
     from prime_cli.evaluations.comparing import compare as compare_two
 
     compare_two(out, first, second, threshold=threshold, as_json=output is Format.json)
@@ -203,7 +203,7 @@ def delete(
     evaluation: EvalArg,
     yes: Annotated[bool, typer.Option("--yes", "-y", "--force", "-f", help="Do not ask.")] = False,
 ) -> None:
-    """Delete an evaluation of the Hub with all its rollouts, for good."""
+    """Delete an evaluation with all its rollouts."""
     from prime_cli.asking import confirm
     from prime_cli.evaluations.looking import delete_evaluation
 
