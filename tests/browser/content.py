@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from tests.browser.evaluated import evaluate
 from tests.conftest import RunningHub
 from tests.hub.checking import CODE as CHECKED
 from tests.hub.checking import check, push_checkable
@@ -94,6 +95,13 @@ class Content:
             "unchecked": f"{wordle}/check",
             "explained": "/dashboard/checks/seed-ignored",
             "usage": f"{wordle}/usage",
+            "environment-evaluations": f"{wordle}/evaluations",
+            "evaluations": "/dashboard/evaluations",
+            "evaluation": f"/dashboard/evaluations/{self.ids['second']}",
+            "evaluation-running": f"/dashboard/evaluations/{self.ids['running']}",
+            "rollout": f"/dashboard/evaluations/{self.ids['second']}/rollouts/{self.ids['rollout']}",
+            "comparison": f"/dashboard/evaluations/compare?first={self.ids['first']}&second={self.ids['second']}",
+            "comparison-choice": "/dashboard/evaluations/compare",
             "settings": f"{wordle}/settings",
             "environment-secrets": f"{wordle}/secrets",
             "start": "/dashboard/start",
@@ -135,6 +143,7 @@ def fill(hub: RunningHub, owner: str = "mira") -> Content:
     base = f"/environmentshub/{found['id']}"
     api.post(f"{base}/variables", json={"name": "LANGUAGE", "value": "en"}).raise_for_status()
     api.post(f"{base}/secrets", json={"name": "WORDS_KEY", "value": "not-shown"}).raise_for_status()
+    content.ids |= evaluate(api, owner)
     content.ids["team"] = api.post("/teams", json={"slug": "puzzlers", "name": "The Puzzlers"}).json()["data"]["slug"]
     hub.wait_for_runner()
     build(api, "wordle-server")

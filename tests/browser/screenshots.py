@@ -12,7 +12,10 @@ from tests.browser.people import DESKTOP, PHONE, Person
 from tests.conftest import ROOT, RunningHub
 
 FOLDER = ROOT / "docs" / "screenshots"
-SHOWN = ("home", "environment", "file", "changes", "usage", "settings", "tokens", "start", "images", "build", "sandbox")
+SHOWN = (
+    *("home", "environment", "file", "changes", "usage", "settings", "tokens", "start", "images", "build", "sandbox"),
+    *("environment-evaluations", "evaluation", "rollout", "comparison"),
+)
 
 
 def main() -> int:

@@ -73,7 +73,7 @@ def test_every_command_shows_examples_and_every_list_of_commands_fits_a_terminal
         commands = text.partition("\nCommands:\n")[2].partition("\n\n")[0]
         names = re.findall(r"^  ([a-z][a-z-]*)", commands, re.MULTILINE)
         for name in names:
-            if path != ("eval",):  # `eval run --help` is the evaluation's own
+            if (*path, name) != ("eval", "run"):  # its help is the evaluation's own
                 look(*path, name)
         cut.extend(line for line in commands.splitlines() if line.endswith("...") or len(line) > 80)
         if not names and not re.search(r"Examples:\n    prime ", text):

@@ -26,6 +26,7 @@ ROWS = {
     16: "env version delete and env delete, each twice",
     17: "images push, list, publish, update, delete",
     18: "images push-bulk",
+    19: "eval push, list, get, samples, push again, an unknown environment",
     21: "answers that go wrong: 422, 500, plain text, an array",
 }
 NOTE = "conformance row"

@@ -14,6 +14,7 @@ from prime_hub.api import (
     checks,
     connect_rpc,
     environments,
+    evaluations,
     gateway,
     gateway_commands,
     gateway_files,
@@ -40,7 +41,18 @@ from prime_hub.operations.metrics import Measured
 from prime_hub.operations.request_ids import RequestIds
 from prime_hub.settings import Settings
 from prime_hub.web import account as account_pages
-from prime_hub.web import check_pages, environment_page, file_pages, home, pages, signing, version_pages
+from prime_hub.web import (
+    check_pages,
+    environment_page,
+    evaluation_boards,
+    file_pages,
+    home,
+    pages,
+    rollouts,
+    signing,
+    version_pages,
+)
+from prime_hub.web import evaluations as evaluation_pages
 from prime_hub.web import images as image_pages
 from prime_hub.web import owners as owner_pages
 from prime_hub.web import sandboxes as sandbox_pages
@@ -100,6 +112,7 @@ def _routers() -> list[APIRouter]:
             changes,
             checks,
             managing,
+            evaluations,
             sandbox_batches,
             sandbox_unsupported,
             sandbox_network,
@@ -108,6 +121,7 @@ def _routers() -> list[APIRouter]:
         *(gateway, gateway_commands, gateway_files, connect_rpc, ports, port_sockets, home, pages),
         *(environment_page, file_pages, version_pages, check_pages, usage_pages),
         *(signing, account_pages, token_pages, team_pages, settings_pages),
+        *(evaluation_boards, evaluation_pages, rollouts),
         *(owner_pages, image_pages, sandbox_pages, secret_pages),
     ]
     first = [images.uploads, images.router, publishing.router]

@@ -18,6 +18,9 @@ from prime_hub.services.checks import Checks
 from prime_hub.services.cleaning import Cleaning
 from prime_hub.services.comparing import Comparing
 from prime_hub.services.distributions import Distributions
+from prime_hub.services.evaluation_reports import Reports
+from prime_hub.services.evaluation_samples import EvaluationSamples
+from prime_hub.services.evaluations import Evaluations
 from prime_hub.services.forking import Forking
 from prime_hub.services.given import Giving
 from prime_hub.services.hosted import Hosted
@@ -93,6 +96,9 @@ class Hub:
         self.variables = Variables(self.database)
         self.giving = Giving(self.database, vault)
         self.distributions = Distributions(served_wheels_dir())
+        self.evaluations = Evaluations(self.database, self.blobs, self.usage)
+        self.evaluation_samples = EvaluationSamples(self.database, self.blobs)
+        self.reports = Reports(self.database)
         self.runner = Runner(settings)
         self.signals = Signals(self.closing)
         self.jobs = Jobs(self.database)

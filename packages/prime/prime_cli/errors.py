@@ -65,6 +65,7 @@ MISSING = {
     "path_not_found": "Run 'prime env inspect OWNER/NAME' to see what is in it.",
     "team_not_found": "Run 'prime teams list' to see your teams, and 'prime whoami' for the account in use.",
     "member_not_found": "Run 'prime teams members TEAM' to see who is in it.",
+    "evaluation_not_found": "Run 'prime eval list' to see those you may see, and 'prime whoami' for the Hub in use.",
     "account_not_found": "See to the spelling: it is the name that 'prime whoami' shows to its owner as Username.",
     "not_your_name": "Your own name and your teams are what you may publish under: 'prime whoami', 'prime teams list'.",
 }
@@ -138,6 +139,7 @@ RULES: dict[str, Callable[[BaseException], Explanation | None]] = {
     ),
     "prime_sandboxes.exceptions.SandboxFileNotFoundError": _sentence,
     "prime_sandboxes.exceptions.CommandTimeoutError": lambda error: Explanation(str(error), code=124),
+    "prime_evals.errors.EvalsError": _sentence,
     # What the machine raises.
     "builtins.FileNotFoundError": _file("No such file or directory"),
     "builtins.PermissionError": _file("Permission denied"),

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from prime_hub.db.base import Base
 from prime_hub.db.checks import VersionCheck
 from prime_hub.db.documents import SearchDocument
+from prime_hub.db.evaluations import EvaluatedEnvironment, Evaluation, EvaluationPack, EvaluationSample
 from prime_hub.db.people import Account, BrowserSession, Challenge, FormerSlug, Member, Token
 from prime_hub.db.published import (
     CoreMetadata,
@@ -38,6 +39,10 @@ __all__ = [
     "Challenge",
     "CoreMetadata",
     "Environment",
+    "EvaluatedEnvironment",
+    "Evaluation",
+    "EvaluationPack",
+    "EvaluationSample",
     "Exposure",
     "FormerSlug",
     "Image",

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from sqlalchemy import delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from prime_hub.db.models import Build, CoreMetadata, Version, Wheel
+from prime_hub.db.models import Build, CoreMetadata, EvaluationPack, Version, Wheel
 from prime_hub.db.session import Database
 from prime_hub.services.blobs import BlobStore
 
@@ -21,6 +21,7 @@ async def needed(session: AsyncSession, key: str) -> bool:
     queries = (
         select(Version.id).where(Version.blob == key),
         select(Wheel.id).where(Wheel.blob == key),
+        select(EvaluationPack.id).where(EvaluationPack.blob == key),
         select(Build.id).where(or_(Build.context_blob == key, Build.log_blob == key)),
     )
     for query in queries:

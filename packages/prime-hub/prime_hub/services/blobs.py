@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -95,6 +95,12 @@ class BlobStore:
         found = await obstore.get_async(self._store, key)
         async for part in found.stream(min_chunk_size=256 * 1024):
             yield bytes(part)
+
+    async def ranges(self, key: str, places: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Parts of a blob, each given by its offset and its length. Raises FileNotFoundError."""
+        starts, lengths = [offset for offset, _ in places], [length for _, length in places]
+        found = await obstore.get_ranges_async(self._store, key, starts=starts, lengths=lengths)
+        return [bytes(part) for part in found]
 
     async def exists(self, key: str) -> bool:
         """Whether there is a blob under `key`."""

@@ -17,6 +17,7 @@ LEVELS = ("read", "write")
 
 _PATHS = (
     ("account", re.compile(r"/api/v1/user/whoami")),
+    ("evaluations", re.compile(r"/dashboard/evaluations(/.*)?")),
     ("environments", re.compile(r"/api/v1/(environmentshub|files|uploads)(/.*)?|/[^/]+/simple(/.*)?|/(dashboard.*)?")),
     ("images", re.compile(r"/api/v1/images(/.*)?")),
     ("sandboxes", re.compile(r"/api/v1/(sandbox|sandboxes|template)(/.*)?|/gateway/.*")),

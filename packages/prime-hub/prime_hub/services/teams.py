@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, delete, func, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from prime_hub.db.models import Account, Build, Environment, ImageTag, Member, Sandbox, Secret
+from prime_hub.db.models import Account, Build, Environment, Evaluation, ImageTag, Member, Sandbox, Secret
 from prime_hub.db.session import Database
 from prime_hub.errors import Conflict, Forbidden, Invalid, NotFound
 from prime_hub.services.access import MANAGE, ROLES, RULE, called, no_team, reaches
@@ -138,6 +138,7 @@ class Teams:
             row = place.team
             for what, conditions in (
                 ("environments", (Environment.owner_id == row.id, Environment.latest_version_id.is_not(None))),
+                ("evaluations", (Evaluation.owner_id == row.id,)),
                 ("images", (ImageTag.owner_id == row.id,)),
                 ("secrets", (Secret.owner_id == row.id,)),
                 ("sandboxes that run", (Sandbox.owner_id == row.id, Sandbox.status.in_(LIVE))),

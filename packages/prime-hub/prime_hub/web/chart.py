@@ -1,13 +1,13 @@
-"""A bar chart of counts over time as the numbers of an SVG picture; `templates/usage.html` draws it.
+"""Charts as the numbers of an SVG picture, which templates draw: counts over time, a histogram, values over time.
 
-The picture is stretched to the room that there is, so words stand around it and not in it.
+A picture is stretched to the room that there is, so words stand around it and not in it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 from prime_hub.services.usage import Counts, Kind
 
@@ -110,3 +110,86 @@ def _round_up(count: int) -> int:
     while count > 10 * size:
         size *= 10
     return next(step * size for step in (2, 4, 6, 8, 10) if step * size >= count)
+
+
+@dataclass(frozen=True)
+class Column:
+    """How many values lie between two numbers."""
+
+    low: float
+    high: float
+    count: int
+    x: int
+    y: float
+    height: float
+
+
+def columns(bins: Sequence[Sequence[float]]) -> tuple[list[Column], int]:
+    """A histogram's columns, from `[low, high, count]` each, and the top of their scale."""
+    top = _round_up(max((int(count) for _, _, count in bins), default=1))
+    found = []
+    for number, (low, high, count) in enumerate(bins):
+        height = max(LEAST, round(HEIGHT * count / top, 2)) if count else 0.0
+        found.append(Column(low, high, int(count), number * STEP, round(HEIGHT - height, 2), height))
+    return found, top
+
+
+@dataclass(frozen=True)
+class Point:
+    """A value with its interval, from the left by its moment; `series` counts what it belongs to from 0."""
+
+    name: str
+    series: int
+    x: float
+    y: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class History:
+    """Points under a scale from `bottom` to `top`; `series` in the order of their numbers."""
+
+    points: Sequence[Point]
+    series: Sequence[str]
+    bottom: float
+    top: float
+    first: datetime
+    last: datetime
+
+
+WIDE = 1000
+MARGIN = 20
+
+
+def history(rows: Sequence[tuple[str, str, datetime, float, float | None, float | None]], most: int) -> History | None:
+    """Each row: what it belongs to, its name, its moment, value, and interval. The series with the newest points have a
+    colour of their own, up to `most`; None of fewer than two rows.
+    """
+    if len(rows) < 2:
+        return None
+    series = list(dict.fromkeys(row[0] for row in sorted(rows, key=lambda row: row[2], reverse=True)))[:most]
+    ends = [edge for row in rows for edge in (row[3], row[4], row[5]) if edge is not None]
+    bottom, top = min(ends), max(ends)
+    if bottom >= 0 and top <= 1:
+        bottom, top = 0.0, 1.0
+    if bottom == top:
+        bottom, top = bottom - 1, top + 1
+    first, last = min(row[2] for row in rows), max(row[2] for row in rows)
+    span = (last - first).total_seconds() or 1.0
+
+    def height(value: float) -> float:
+        return round(HEIGHT * (top - value) / (top - bottom), 2)
+
+    points = [
+        Point(
+            name,
+            series.index(belongs) if belongs in series else most,
+            round(MARGIN + (WIDE - 2 * MARGIN) * (moment - first).total_seconds() / span, 1),
+            height(value),
+            height(value if low is None else low),
+            height(value if high is None else high),
+        )
+        for belongs, name, moment, value, low, high in rows
+    ]
+    return History(points, series, bottom, top, first, last)

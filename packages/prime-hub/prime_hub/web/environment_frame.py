@@ -31,9 +31,10 @@ README = Tab("README", "")
 FILES = Tab("Files", "/files")
 VERSIONS = Tab("Versions", "/versions")
 CHECK = Tab("Check", "/check")
+EVALUATIONS = Tab("Evaluations", "/evaluations")
 USAGE = Tab("Usage", "/usage")
 
-TABS = (README, FILES, VERSIONS, CHECK, USAGE)
+TABS = (README, FILES, VERSIONS, CHECK, EVALUATIONS, USAGE)
 """In their order; one more here is one more in the row of every page."""
 
 Wanted = Annotated[str, Query(alias="version", max_length=80)]

@@ -11,6 +11,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from prime_hub.services.evaluation_samples import BATCH_BYTES
+
 log = logging.getLogger("prime_hub.access")
 
 # A page may load our own stylesheet and show our own or inline pictures, and nothing else: no script, no frame.
@@ -34,6 +36,8 @@ _TOKEN = re.compile(r"(?<=^/ports/)[^/]*")
 # A file on its way into a sandbox, perhaps in a form, which adds a few lines to it.
 FILE_PATH = re.compile(r"/gateway/[^/]+/[^/]+/(?:upload|files|files/tree)")
 FORM_BYTES = 64 * 1024
+# A batch of samples, of which the official client makes up to 25 MiB.
+BATCH_PATH = re.compile(r"/api/v1/evaluations/[^/]+/samples")
 
 
 # Names of environments and images, which may be private: nothing tells whether they are.
@@ -46,7 +50,7 @@ _NAMES = re.compile(
 # What may stand after a name, or, after an environment's id, in its place.
 _WORDS = re.compile(
     r"(?:^|/)(?:wheels|versions|finalize|secrets|link|variables|status|star|transfer|fork|usage|settings|visibility|version"
-    r"|delete|files|raw|changes|check|badge\.svg|[0-9a-f]{24})(?=/|$)"
+    r"|delete|files|raw|changes|check|badge\.svg|evaluations|[0-9a-f]{24})(?=/|$)"
 )
 
 
@@ -134,7 +138,7 @@ class BodyLimit:
             limit = self._file_limit + FORM_BYTES
             sentence = f"The file is larger than the {self._file_limit} bytes this Hub moves."
         else:
-            limit = self._limit
+            limit = max(self._limit, BATCH_BYTES) if BATCH_PATH.fullmatch(scope["path"]) else self._limit
             sentence = f"The request is larger than the {limit} bytes this Hub accepts."
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > limit:

@@ -15,6 +15,7 @@ from fastapi.responses import HTMLResponse
 from prime_hub import __version__
 from prime_hub.db.types import now
 from prime_hub.web import middleware
+from prime_hub.web.scores import FILTERS
 from prime_hub.web.shown import size
 
 if TYPE_CHECKING:  # loaded with the first page, not with the Hub
@@ -46,6 +47,7 @@ def _templates() -> jinja2.Environment:
     )
     environment.filters["ago"] = ago
     environment.filters["bytes"] = size
+    environment.filters.update(FILTERS)
     return environment
 
 

@@ -1,13 +1,22 @@
-"""`prime eval`: run an evaluation in the interpreter in which the environment is installed."""
+"""`prime eval`: run an evaluation in the interpreter in which the environment is installed; push, look up, compare."""
 
 from __future__ import annotations
 
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from prime_cli.groups import command_app, examples
+from prime_cli.output import Format, out
+
+app = command_app("Evaluate a model on an environment; keep evaluations on the Hub, and compare them.")
+
+OutputFormat = Annotated[Format, typer.Option("--output", "-o", help="How to print it.")]
+EvalArg = Annotated[str, typer.Argument(metavar="ID", help="An evaluation of the Hub.")]
+PageOption = Annotated[int, typer.Option("--page", "-p", metavar="N", min=1, help="Which page, from 1.")]
 
 
 class EvaluationCommand(TyperCommand):
@@ -26,12 +35,38 @@ def _words(ctx: typer.Context, incomplete: str) -> list[str]:
     return words([*(ctx.params.get("arguments") or []), *ctx.args], incomplete)
 
 
-app = command_app("Evaluate a model on an environment.")
+class PushFormat(StrEnum):
+    """How a push is told of; `pretty` is the official command's word for a table."""
+
+    table = "table"
+    pretty = "pretty"
+    json = "json"
+
+
+class Outcome(StrEnum):
+    """Which rollouts."""
+
+    passed = "passed"
+    failed = "failed"
+    error = "error"
+    unscored = "unscored"
+    truncated = "truncated"
+
+
+class SampleSort(StrEnum):
+    """What rollouts are sorted by."""
+
+    example = "example"
+    reward = "reward"
+    turns = "turns"
+    tokens = "tokens"
+    seconds = "seconds"
+    cost = "cost"
 
 
 @app.callback()
 def group() -> None:
-    """Evaluate a model on an environment."""
+    """Evaluate a model on an environment; keep evaluations on the Hub, and compare them."""
 
 
 @app.command(
@@ -53,3 +88,145 @@ def run(
     from prime_cli.evaluating import evaluate
 
     raise typer.Exit(evaluate([*(arguments or []), *context.args]))
+
+
+@app.command(
+    epilog=examples(
+        "prime eval push                                    # the newest run here",
+        "prime eval push outputs/evals/my-env--gpt/1a2b3c4d --env alice/my-env --public",
+        "prime eval push DIR --eval ID                      # in the place of what was pushed before",
+    )
+)
+def push(
+    directory: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="A run's folder.", show_default="the newest run here")
+    ] = None,
+    env: Annotated[
+        str | None,
+        typer.Option("--env", "--environment", "-e", metavar="OWNER/NAME", help="The environment, as the Hub has it."),
+    ] = None,
+    run_id: Annotated[
+        str | None, typer.Option("--run-id", metavar="ID", help="A training run that it belongs to.")
+    ] = None,
+    evaluation: Annotated[
+        str | None, typer.Option("--eval", "--eval-id", metavar="ID", help="Replace this evaluation's rollouts.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", metavar="TEXT", help="What to call it.")] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="Whoever may see the environment sees the evaluation, too.")
+    ] = False,
+    output: Annotated[PushFormat, typer.Option("--output", "-o", help="How to print it.")] = PushFormat.table,
+) -> None:
+    """Push a run to the Hub. A push that was cut goes on where it was."""
+    from prime_cli.evaluations.folder import find_run
+    from prime_cli.evaluations.push import PushOptions, push_run
+
+    folder = find_run(directory)
+    if directory is None:
+        out.note(f"Pushing {folder}")
+    pushed = push_run(folder, PushOptions(env, run_id, evaluation, name, public), out)
+    if output is PushFormat.json:
+        out.json({"evaluation_id": pushed.evaluation_id, "viewer_url": pushed.url, "samples": pushed.rollouts})
+        return
+    from prime_cli.evaluations.looking import show_summary
+
+    out.success(f"Pushed {pushed.rollouts:,} rollouts")
+    out.fields({"Evaluation ID": pushed.evaluation_id, "View results": pushed.url})
+    show_summary(out, pushed.told.get("summary"))
+
+
+@app.command("list", epilog=examples("prime eval list", "prime eval list --env alice/my-env --output json"))
+def list_(
+    env: Annotated[
+        str | None, typer.Option("--env", "-e", metavar="[OWNER/]NAME", help="Of this environment only.")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", metavar="MODEL", help="Of this model only.")] = None,
+    mine: Annotated[bool, typer.Option("--mine", help="Only your own and your teams'.")] = False,
+    limit: Annotated[
+        int, typer.Option("--num", "-n", "--limit", metavar="N", min=1, max=250, help="How many a page.")
+    ] = 20,
+    page: PageOption = 1,
+    output: OutputFormat = Format.table,
+) -> None:
+    """List the Hub's evaluations, the newest first."""
+    from prime_cli.evaluations.looking import list_evaluations
+
+    list_evaluations(
+        out, environment=env, model=model, mine=mine, limit=limit, page=page, as_json=output is Format.json
+    )
+
+
+@app.command(epilog=examples("prime eval get ID", "prime eval get ID --output json"))
+def get(evaluation: EvalArg, output: OutputFormat = Format.table) -> None:
+    """Show an evaluation and its numbers."""
+    from prime_cli.evaluations.looking import show_evaluation
+
+    show_evaluation(out, evaluation, as_json=output is Format.json)
+
+
+@app.command(
+    epilog=examples(
+        "prime eval samples ID", "prime eval samples ID --only error", "prime eval samples ID -n 5 --output json"
+    )
+)
+def samples(
+    evaluation: EvalArg,
+    only: Annotated[Outcome | None, typer.Option("--only", help="Rollouts that ended so.")] = None,
+    example: Annotated[str | None, typer.Option("--example", metavar="ID", help="Rollouts of this example.")] = None,
+    sort: Annotated[SampleSort, typer.Option("--sort", help="What to sort by.")] = SampleSort.example,
+    descending: Annotated[bool, typer.Option("--desc", help="The most first.")] = False,
+    limit: Annotated[
+        int, typer.Option("--num", "-n", "--limit", metavar="N", min=1, max=1000, help="How many a page.")
+    ] = 100,
+    page: PageOption = 1,
+    output: OutputFormat = Format.table,
+) -> None:
+    """List an evaluation's rollouts; with -o json all of each."""
+    from prime_cli.evaluations.looking import show_samples
+
+    query = {
+        "page": page,
+        "limit": limit,
+        "outcome": only.value if only else None,
+        "example_id": example,
+        "sort": sort.value,
+        "order": "desc" if descending else "asc",
+    }
+    show_samples(out, evaluation, query, as_json=output is Format.json)
+
+
+@app.command(
+    epilog=examples(
+        "prime eval compare outputs/evals/my-env--gpt/1a2b3c4d outputs/evals/my-env--gpt/5e6f7a8b",
+        "prime eval compare ID outputs/evals/my-env--gpt/5e6f7a8b --output json",
+    )
+)
+def compare(
+    first: Annotated[str, typer.Argument(metavar="FIRST", help="A run's folder, or an evaluation of the Hub.")],
+    second: Annotated[str, typer.Argument(metavar="SECOND", help="The one to compare to it.")],
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--threshold", metavar="X", help="From which reward on a rollout passes.", show_default="the second run's"
+        ),
+    ] = None,
+    output: OutputFormat = Format.table,
+) -> None:
+    """Compare two runs, example by example."""
+    from prime_cli.evaluations.comparing import compare as compare_two
+
+    compare_two(out, first, second, threshold=threshold, as_json=output is Format.json)
+
+
+@app.command(epilog=examples("prime eval delete ID", "prime eval delete ID --yes"))
+def delete(
+    evaluation: EvalArg,
+    yes: Annotated[bool, typer.Option("--yes", "-y", "--force", "-f", help="Do not ask.")] = False,
+) -> None:
+    """Delete an evaluation with all its rollouts."""
+    from prime_cli.asking import confirm
+    from prime_cli.evaluations.looking import delete_evaluation
+
+    confirm(f"Delete evaluation {evaluation} with all its rollouts, for good?", yes)
+    delete_evaluation(evaluation)
+    out.success(f"Deleted evaluation {evaluation}")

@@ -1,0 +1,173 @@
+"""`prime eval push`, `list`, `get`, `samples`, `compare`, `delete` by the real command against a real Hub."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prime_evals import Attempt, AttemptStore, RunIdentity, RunSettings, derive
+from tests.cli.conftest import Prime
+from tests.conftest import RunningHub
+from tests.hub.pushing import push
+
+
+def record(folder: Path, rewards: dict[tuple[Any, int], float | None], model: str = "m", text: str = "said") -> Path:
+    """A run of ours in `folder`: an attempt that was retried first, and the files that are derived from all."""
+    settings = RunSettings(len({key[0] for key in rewards}), 2, details={"version_info": {"env_version": "0.1.0"}})
+    with AttemptStore(folder, RunIdentity("own-env", model, "0.1.0"), settings) as store:
+        for (example, index), reward in rewards.items():
+            output = {
+                "example_id": example,
+                "rollout_index": index,
+                "prompt": [{"role": "user", "content": f"question {example} \ud83d"}],
+                "completion": [{"role": "assistant", "content": f"{text} {example}"}],
+                "reward": reward,
+                "error": None if reward is not None else {"error": "Lost", "message": "it went away"},
+                "metrics": {"exact": reward},
+            }
+            lost = {**output, "reward": None, "completion": "of the first try"}
+            store.append([Attempt(example, index, lost, final=False), Attempt(example, index, output, 2)])
+    derive(folder)
+    return folder
+
+
+REWARDS: dict[tuple[Any, int], float | None] = {(n, index): float(n % 3 == 0) for n in range(6) for index in range(2)}
+
+
+@pytest.fixture
+def run(author: Prime) -> Path:
+    return record(author.cwd / "outputs" / "evals" / "own-env--m" / "1a2b3c4d", REWARDS | {(6, 0): None})
+
+
+@pytest.fixture
+def published(author: Prime, module_hub: RunningHub) -> str:
+    """The environment that runs are of."""
+    token = json.loads((author.home / ".prime" / "config.json").read_text())["api_key"]
+    push(module_hub.client(token), "own-env")
+    return f"{author.name}/own-env"
+
+
+def pushed(author: Prime, *args: str | Path) -> str:
+    return json.loads(author.ok("eval", "push", *args, "-o", "json"))["evaluation_id"]
+
+
+def told(author: Prime, one: str) -> dict[str, Any]:
+    return json.loads(author.ok("eval", "get", one, "-o", "json"))
+
+
+def test_a_run_is_pushed_and_looked_up(author: Prime, run: Path, published: str) -> None:
+    said = author.ok("eval", "push")
+    assert "✓ Pushed 13 rollouts" in said and "/dashboard/evaluations/" in said and "12 scored of 13 rollouts" in said
+    one = json.loads((run / ".prime-push.json").read_text())["evaluation_id"]
+    found, metadata = told(author, one), json.loads((run / "metadata.json").read_text())
+    assert found["summary"]["reward"]["value"] == pytest.approx(metadata["avg_reward"])
+    assert found["summary"]["pass_at_k"]["2"]["value"] == pytest.approx(metadata["pass_at_k"]["2"])
+    assert found["metrics"]["reward"] == metadata["avg_reward"] and found["metadata"]["num_examples"] == 7
+    assert found["environments"][0]["version"] == "0.1.0" and found["environment_names"] == [published]
+    assert found["is_public"] is False
+    listed = author.ok("eval", "list", "--env", published)
+    assert one in listed and published in listed and "0.333" in listed
+    shown = author.ok("eval", "get", one)
+    assert "pass@2" in shown and "0.333" in shown and "1 × Lost: it went away" in shown
+    samples = author.ok("eval", "samples", one, "--only", "error")
+    assert "it went away" in samples and len(samples.splitlines()) == 2
+    page = json.loads(author.ok("eval", "samples", one, "-p", "2", "-n", "5", "-o", "json"))
+    results = [json.loads(line) for line in (run / "results.jsonl").read_text().splitlines()]
+    whole = [(row["completion"], row["metrics"], row["reward"]) for row in page["samples"]]
+    assert page["total"] == 13 and whole == [
+        (row["completion"], row["metrics"], row["reward"]) for row in results[5:10]
+    ]
+    assert "nobody to ask" in author.fails("eval", "delete", one)
+    assert "Deleted evaluation" in author.ok("eval", "delete", one, "--yes")
+    assert "There is no evaluation" in author.fails("eval", "get", one)
+    assert "No evaluations found" in author("eval", "list", "--mine").stderr
+
+
+def test_pushed_again_it_replaces(author: Prime, run: Path, published: str) -> None:
+    one = pushed(author, run)
+    again = author("eval", "push", run, "--name", "second", "--public")
+    assert f"was pushed before, as evaluation {one}" in again.stderr
+    other = json.loads((run / ".prime-push.json").read_text())["evaluation_id"]
+    assert other != one and told(author, other)["is_public"] is True
+    shutil.rmtree(run)
+    record(run, dict.fromkeys(list(REWARDS)[:4], 1.0))
+    assert pushed(author, run, "--eval", other) == other
+    found = told(author, other)
+    assert (found["total_samples"], found["avg_reward"], found["name"]) == (4, 1.0, "second")
+    assert found["is_public"] is True, "what was not asked for stays"
+
+
+def test_a_push_that_was_cut_goes_on(author: Prime, published: str, module_hub: RunningHub) -> None:
+    """The Hub is killed under it; afterwards the same command sends what is missing, into the same evaluation."""
+    many = {(n, 0): 1.0 for n in range(40)}
+    run = record(author.cwd / "run", many, text="x" * 300_000)
+    one = pushed(author, run)
+    note = json.loads((run / ".prime-push.json").read_text())
+    assert note["finished"] is True and note["sent"] == 40
+    # As it stands after the first batches of another one.
+    first = json.loads(author.ok("eval", "samples", one, "-n", "13", "-o", "json"))["samples"]
+    token = json.loads((author.home / ".prime" / "config.json").read_text())["api_key"]
+    api = module_hub.client(token)
+    cut = api.post("/evaluations/", json={"name": "cut", "model_name": "m"}).json()["evaluation_id"]
+    assert api.post(f"/evaluations/{cut}/samples", json={"samples": first}).json()["total"] == 13
+    note |= {"evaluation_id": cut, "sent": 13, "finished": False}
+    (run / ".prime-push.json").write_text(json.dumps(note))
+    done = author("eval", "push", run, "-o", "json")
+    assert f"Going on with evaluation {cut}, which was cut after 13 rollouts" in done.stderr
+    assert json.loads(done.stdout)["evaluation_id"] == cut and told(author, cut)["total_samples"] == 40
+    # A file that has grown since is sent from its beginning, into the same one.
+    (run / ".prime-push.json").write_text(json.dumps(note | {"file": [1, 1]}))
+    api.post(f"/evaluations/{cut}/samples", json={"samples": first[:1]})
+    assert pushed(author, run) == cut and told(author, cut)["total_samples"] == 40
+    assert not list(run.glob("*.part"))
+
+
+def test_an_official_folder(author: Prime, published: str) -> None:
+    """results.jsonl and metadata.json alone, as the official tools leave them."""
+    folder = author.cwd / "official"
+    folder.mkdir()
+    (folder / "metadata.json").write_text(json.dumps({"env": published, "model": "m", "avg_reward": 0.5}))
+    rows = [{"example_id": n, "prompt": "p", "completion": "c", "reward": n / 2, "acc": 1.0} for n in (0, 0, 1)]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "results.jsonl").write_text(text + "not JSON\n\n")
+    done = author("eval", "push", folder, "-o", "json")
+    assert "Line 4 of" in done.stderr and "was left out" in done.stderr
+    found = told(author, json.loads(done.stdout)["evaluation_id"])
+    assert found["total_samples"] == 3 and found["avg_reward"] == pytest.approx(1 / 6)
+    assert list(found["summary"]["metrics"]) == ["acc"]
+
+
+def test_what_cannot_be_pushed(author: Prime, run: Path) -> None:
+    said = author.fails("eval", "push", run)
+    assert f"no environment {author.name}/own-env" in said and "prime env push own-env" in said
+    assert "There is no environment" in author.fails("eval", "push", run, "--env", f"{author.name}/none")
+    assert "There is no evaluation" in author.fails("eval", "push", run, "--eval", "0" * 24)
+    assert "There is no evaluation run in" in author.fails("eval", "push", author.cwd / "environments")
+    assert "There is no evaluation run here" in author.fails("eval", "push", cwd=author.cwd / "environments")
+    (run / "attempts.jsonl").unlink()
+    (run / "metadata.json").write_text("{")
+    assert "is not JSON" in author.fails("eval", "push", run)
+    (run / "metadata.json").write_text("{}")
+    assert "does not say which environment" in author.fails("eval", "push", run)
+    assert not (run / ".prime-push.json").exists()
+
+
+def test_folders_and_evaluations_are_compared(author: Prime, run: Path, published: str) -> None:
+    better = record(author.cwd / "better", {**dict.fromkeys(REWARDS, 1.0), (0, 0): 0.0, (0, 1): 0.0}, "m2")
+    said = author.ok("eval", "compare", run, better)
+    assert "6 scored in both" in said and "4 gained, 1 lost" in said and "+0.500" in said
+    one = pushed(author, run)
+    mixed = json.loads(author.ok("eval", "compare", one, better, "-o", "json"))
+    local = json.loads(author.ok("eval", "compare", run, better, "-o", "json"))
+    assert {**mixed, "first": ""} == {**local, "first": ""} and mixed["gained"] == ["1", "2", "4", "5"]
+    assert "Zero lies within" in author.ok("eval", "compare", run, one) or "+0.000" in author.ok(
+        "eval", "compare", run, one
+    )
+    strict = json.loads(author.ok("eval", "compare", run, better, "--threshold", "2", "-o", "json"))
+    assert strict["gained"] == strict["lost"] == []
+    assert "There is no evaluation run in ./none" in author.fails("eval", "compare", "./none", better)
+    assert "There is no evaluation" in author.fails("eval", "compare", "0" * 24, better)
