@@ -409,7 +409,7 @@ def test_a_conversation_with_tools_pictures_and_turn_rewards() -> None:
         "plain text",
         "assistant · turn 1 · reward 0.250",
         '→ move  {"to": "left"}',
-        "── tool · 1",
+        "── tool · move",
         "moved",
         "hm",
         "→ say\n",

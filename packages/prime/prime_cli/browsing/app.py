@@ -39,6 +39,7 @@ class Browser(App[None]):
         """The first screen."""
         from prime_cli.browsing.runs_screen import RunsScreen
 
+        # A run that was named alone is on top before the list below it is ever seen.
         self.push_screen(RunsScreen(self.places))
         if len(self.places) == 1 and is_run(self.places[0]):
             self.open_run(self.places[0])

@@ -182,7 +182,7 @@ class BothScreen(Screen[None]):
     BothScreen.-narrow TextView { display: none; width: 100%; }
     BothScreen.-narrow TextView.-front { display: block; }
     """
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab", "other", "Other run", priority=True),
         Binding("right_square_bracket,l", "step(1)", "Next"),

@@ -21,6 +21,7 @@ def parts_of(row: Mapping[str, Any], threshold: float = 0.5, everything: bool = 
     parts = [*_score(row, threshold), Part("")]
     told = row.get("turn_rewards")
     rewards = told if isinstance(told, list) else []
+    names: dict[Any, str] = {}
     turn = 0
     for side in ("prompt", "completion"):
         for message in _messages(row.get(side)):
@@ -31,7 +32,10 @@ def parts_of(row: Mapping[str, Any], threshold: float = 0.5, everything: bool = 
                 title = f"assistant · turn {turn}"
                 if turn <= len(rewards) and rewards[turn - 1] is not None:
                     title += f" · reward {number(rewards[turn - 1])}"
-            if role == "tool" and (name := message.get("name") or message.get("tool_call_id")):
+            for call in message.get("tool_calls") or ():
+                names.update(_named(call))
+            asked = message.get("tool_call_id")
+            if role == "tool" and (name := message.get("name") or names.get(asked, asked)):
                 title = f"tool · {name}"
             parts.append(Part(f"── {title} ", _ROLES.get(role, "head")))
             parts += _said(message, everything)
@@ -111,16 +115,29 @@ def _contents(content: Any) -> list[tuple[str, str]]:
     return found
 
 
-def _call(call: Any) -> list[Part]:
+def _read(call: Any) -> Mapping[str, Any] | None:
+    """A tool call, which the result files hold as JSON text."""
     if isinstance(call, str):
         try:
             call = json.loads(call)
         except ValueError:
-            return [Part(call, "call", 2)]
-    if not isinstance(call, Mapping):
+            return None
+    return call if isinstance(call, Mapping) else None
+
+
+def _named(call: Any) -> dict[Any, str]:
+    read = _read(call) or {}
+    inner = read.get("function")
+    name = (inner if isinstance(inner, Mapping) else read).get("name")
+    return {read["id"]: str(name)} if name and isinstance(read.get("id"), str) else {}
+
+
+def _call(call: Any) -> list[Part]:
+    read = _read(call)
+    if read is None:
         return [Part(str(call), "call", 2)]
-    inner = call.get("function")
-    function = inner if isinstance(inner, Mapping) else call
+    inner = read.get("function")
+    function = inner if isinstance(inner, Mapping) else read
     arguments = function.get("arguments")
     if isinstance(arguments, str):
         try:

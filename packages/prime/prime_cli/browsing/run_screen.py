@@ -47,7 +47,7 @@ class RunScreen(Screen[None]):
     RunScreen #bars { width: 46; }
     RunScreen.-narrow #bars { display: none; }
     """
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (90, "-wide")]  # noqa: RUF012
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (90, "-wide")]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "Filter"),
         Binding("s", "sort", "Sort by"),

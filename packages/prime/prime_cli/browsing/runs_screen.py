@@ -84,6 +84,7 @@ class RunsScreen(Screen[None]):
         self.shown: list[Entry] = []
         self.marked: list[Path] = []
         self.by, self.descending = "started", True
+        self._has_looked = False
 
     def compose(self) -> ComposeResult:
         """Title, table, filter, keys."""
@@ -93,12 +94,17 @@ class RunsScreen(Screen[None]):
         yield Footer()
 
     def on_mount(self) -> None:
-        """Begin to look."""
+        """The table has the keys."""
         self.query_one(RowsTable).focus()
-        self.action_reload()
+
+    def on_screen_resume(self) -> None:
+        """Look for runs, the first time that this is seen; a run that was named is opened without."""
+        if not self._has_looked:
+            self.action_reload()
 
     def action_reload(self) -> None:
         """Look for runs again."""
+        self._has_looked = True
         self.query_one("#title", Static).update(f"Looking for runs in {', '.join(map(str, self.places))} …")
         self._look()
 

@@ -51,7 +51,9 @@ def _estimate(found: Mapping[str, Any] | None) -> str:
     if not found:
         return "–"
     value, low, high = (found.get(name) for name in ("value", "low", "high"))
-    return number(value) if low is None or high is None else f"{number(value)}  ({number(low)} to {number(high)})"
+    # An interval of no width is that of a constant, such as the turns of a game that always lasts as long.
+    sure = low is None or high is None or low == high
+    return number(value) if sure else f"{number(value)}  ({number(low)} to {number(high)})"
 
 
 def _spent(amounts: Mapping[str, Mapping[str, float]]) -> list[tuple[str, str]]:
