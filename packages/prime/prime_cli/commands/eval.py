@@ -230,3 +230,18 @@ def delete(
     confirm(f"Delete evaluation {evaluation} with all its rollouts, for good?", yes)
     delete_evaluation(evaluation)
     out.success(f"Deleted evaluation {evaluation}")
+
+
+@app.command(epilog=examples("prime eval tui", "prime eval tui outputs/evals/my-env--gpt-4.1-mini/1a2b3c4d"))
+def tui(
+    folders: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[DIR]...", help="A run, or folders with runs in them [default: ./outputs, ./environments]"
+        ),
+    ] = None,
+) -> None:
+    """Look at runs in the terminal: rewards, conversations, two runs side by side. '?' in it shows its keys."""
+    from prime_cli.browsing.command import browse
+
+    browse(folders or [])

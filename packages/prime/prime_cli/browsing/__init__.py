@@ -1,0 +1,1 @@
+"""The terminal browser: the runs of a folder, their rollouts, every conversation, and two runs side by side."""
