@@ -119,8 +119,12 @@ def test_a_long_conversation(olga: httpx.Client, browser: Browser) -> None:
     one = pushed(olga, [row(1, 0, 1.0, completion=many), row(2, 0, 1.0, completion="x" * 5_000_000)])
     first, second = rollouts(browser, one)
     shown = browser.get(first)
-    assert "message 150." in shown.text and "message 300." not in shown.text and "402 messages more" in shown.text
-    assert "message 599." in browser.get(first + "?every=true").text
+    assert (
+        'said">\nmessage 150.' in shown.answer.text
+        and 'said">\nmessage 300.' not in shown.answer.text
+        and "402 messages more" in shown.text
+    )
+    assert 'said">\nmessage 599.' in browser.get(first + "?every=true").answer.text
     large = browser.get(second)
     assert (
         len(large.answer.text) < 1_000_000 and "characters more are in the" in large.text and "Show all" in large.text

@@ -23,6 +23,9 @@ VERSION = NAMED + "/@{version}"
 BY_ID = HUB + "/{environment_id}"
 PAGE = "/dashboard/environments/{owner}/{name}"
 SETTINGS = PAGE + "/settings"
+EVALUATIONS = "/api/v1/evaluations/"
+EVALUATION = EVALUATIONS + "{evaluation_id}"
+EVALUATION_PAGE = "/dashboard/evaluations/{evaluation_id}"
 IMAGE_PAGE = "/dashboard/images/{owner}/{name}/{tag}"
 
 OUTSIDERS = ("nobody", "stranger", "former member", "stranger in a browser", "revoked", "narrow")
@@ -57,6 +60,30 @@ ASKED: dict[Route, list[dict[str, Any]]] = {
         {"json": {"name": "{name}", "semantic_version": "{version}", "team_slug": "{owner}"}},
         {"json": {"name": "{name}", "semantic_version": "{version}", "owner_slug": "{owner}"}},
     ],
+    ("POST", EVALUATIONS): [
+        {"json": {"name": "x", "environments": [{"id": "{environment_id}"}]}},
+        {"json": {"name": "x", "environments": [{"slug": "{owner}/{name}"}]}},
+        {"json": {"name": "x", "team_id": "{team}"}},
+    ],
+    ("GET", EVALUATIONS): [
+        {"query": query}
+        for query in (
+            "",
+            "environment_name={owner}/{name}",
+            "environment_name={name}",
+            "owner={owner}",
+            "team_id={team}",
+        )
+    ],
+    ("PUT", EVALUATION): [{"json": {"is_public": True}}],
+    ("PATCH", EVALUATION): [{"json": {"name": "x"}}],
+    ("GET", EVALUATION + "/samples"): [{}, {"query": "summary=true&outcome=passed"}],
+    ("POST", EVALUATION + "/samples"): [{"json": {"samples": [{"example_id": 1}]}}],
+    ("POST", EVALUATION + "/finalize"): [{"json": {}}],
+    ("GET", "/dashboard/evaluations"): [{"query": query} for query in ("", "env={name}", "owner={owner}")],
+    ("GET", "/dashboard/evaluations/compare"): [{"query": "first={evaluation_id}&second={evaluation_id}"}, {}],
+    ("GET", EVALUATION_PAGE): [{}, {"query": "outcome=passed"}],
+    ("POST", EVALUATION_PAGE + "/visibility"): [{"data": {"visibility": "PUBLIC"}}],
     ("GET", HUB + "/facets"): [
         {"query": query} for query in ("search={name}", "owner={owner}", "tags=hidden-tag", "search={owner}")
     ],
@@ -192,6 +219,7 @@ ROLES: dict[Route, str] = {
     ("POST", HUB + "/lookup"): READS,
     ("GET", PAGE): READS,
     ("GET", PAGE + "/usage"): READS,
+    ("GET", PAGE + "/evaluations"): READS,
     **{("GET", PAGE + rest): READS for rest in ("/files", "/files/{inside:path}", "/raw/{inside:path}")},
     **{("GET", PAGE + rest): READS for rest in ("/versions", "/changes", "/check", "/badge.svg")},
     ("POST", VERSION + "/check"): PUBLISHES,
@@ -315,6 +343,8 @@ def test_to_outsiders_it_does_not_exist(world: World, routes: list[Route]) -> No
         for question in questions(route):
             of_team = re.search(r"/(sandbox|images|gateway|ports|uploads)\b", route[1])
             for who in OUTSIDERS:
+                if who == "narrow" and re.match("/api/v1/evaluations|/dashboard/evaluations", route[1]):
+                    continue  # a member's key to read evaluations with
                 for absent, hidden in list(ABSENT.items())[: 2 if of_team else 1]:
                     asked += 1
                     answers = [ask(world, who, route, question, which) for which in (hidden, absent)]
@@ -362,6 +392,19 @@ def test_lists_count_what_they_show(world: World) -> None:
     for who in ("member", "admin", "owner", "reader"):
         listing = world.people[who].get("/environmentshub/", params={"limit": 250}).json()
         assert {row["name"] for row in listing["data"]} == {"shown-env", "hidden-env"} and listing["total_count"] == 2
+
+
+@pytest.mark.parametrize("who", ["member", "admin", "owner", "narrow"])
+def test_insiders_read_an_evaluation(world: World, who: str) -> None:
+    for path in (EVALUATION, EVALUATION + "/samples", EVALUATION + "/samples/{sample_id}", EVALUATION_PAGE):
+        answer = ask(world, who, ("GET", path), {})
+        assert answer.status_code == 200 and world.hidden["evaluation_id"] in str(answer.request.url)
+    for path in ("/rollouts/{sample_id}", "/rollouts/{sample_id}/raw"):
+        assert "hidden words" in ask(world, who, ("GET", EVALUATION_PAGE + path), {}).text
+    if who == "narrow":
+        for route in (("PATCH", EVALUATION), ("POST", EVALUATION + "/finalize"), ("POST", EVALUATION + "/samples")):
+            assert ask(world, who, route, questions(route)[0]).status_code == 403
+        assert ask(world, who, ("DELETE", EVALUATION), {}).status_code == 403
 
 
 @pytest.mark.parametrize("who", ["member", "admin", "owner", "reader", "narrow"])

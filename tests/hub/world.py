@@ -76,6 +76,7 @@ def make_world(hub: RunningHub) -> World:
     _image_of_team(world, mel)
     one = _environment(world, mel)
     _belongings(world, olga, one.environment_id)
+    _evaluation(world, mel, one.environment_id)
     world.hidden["token_id"] = olga.get("/tokens").json()["data"][0]["id"]
     assert olga.delete(f"/teams/{team}/members/fred").status_code == 204
     push(hub.client(keys["stan"]), "shown-env")
@@ -92,6 +93,7 @@ def make_world(hub: RunningHub) -> World:
         *("hidden-env", "hidden_env", "Hidden-Env", "secret words", "hidden-tag", "hidden-image", "HIDDEN_SECRET"),
         *(one.environment_id, one.content_hash, world.digests["hidden"]),
         *(world.hidden["sandbox_id"], world.hidden["build_id"]),
+        *(world.hidden["evaluation_id"], world.hidden["sample_id"], "hidden-model", "hidden words"),
         *("crew-image", "crew-port", world.digests["team"], world.of_team["sandbox_id"], world.of_team["build_id"]),
     )
     return world
@@ -143,6 +145,17 @@ def _environment(world: World, mel: httpx.Client) -> Push:
         answer = step()
         assert answer is None or answer.is_success, answer.text
     return one
+
+
+def _evaluation(world: World, mel: httpx.Client, environment_id: str) -> None:
+    """Public, but of what is private, so that nobody outside is told of it."""
+    body = {"name": "hidden-evaluation", "environments": [{"id": environment_id}], "model_name": "hidden-model"}
+    one = _data(mel.post("/evaluations/", json=body | {"team_id": "makers", "is_public": True}))["evaluation_id"]
+    sample = {"example_id": 1, "rollout_index": 0, "reward": 1.0, "completion": "hidden words"}
+    _data(mel.post(f"/evaluations/{one}/samples", json={"samples": [sample]}))
+    _data(mel.post(f"/evaluations/{one}/finalize", json={}))
+    rows = mel.get(f"/evaluations/{one}/samples", params={"summary": True}).json()["samples"]
+    world.hidden |= {"evaluation_id": one, "sample_id": rows[0]["sample_id"]}
 
 
 def _belongings(world: World, olga: httpx.Client, environment_id: str) -> None:
