@@ -16,6 +16,7 @@ import httpx
 from prime_hub.app import create_app
 from prime_hub.settings import Settings
 from tests.conftest import RunningHub
+from tests.hub import of_evaluations
 from tests.hub.browsing import Browser
 from tests.hub.images import begin, build, create
 from tests.hub.pushing import Push, push
@@ -30,30 +31,9 @@ PAGE = "/dashboard/environments/{owner}/{name}"
 TEAM_PAGE = "/dashboard/teams/{team}"
 OWNER_PAGE = "/dashboard/owners/{owner}"
 IMAGE_PAGE = "/dashboard/images/{owner}/{name}/{tag}"
-EVALUATION = f"{API}/evaluations/{{evaluation_id}}"
-EVALUATION_PAGE = "/dashboard/evaluations/{evaluation_id}"
-ROLLOUT_PAGE = f"{EVALUATION_PAGE}/rollouts/{{sample_id}}"
 BUILD_PAGE = "/dashboard/builds/{build_id}"
 BOX_PAGE = "/dashboard/sandboxes/{sandbox_id}"
 IMAGE, ENVIRONMENT, TAG = "kept-image", "kept-env", "v1"
-
-DESCRIBED = {
-    "name": "kept",
-    "environments": [{"id": "{environment_id}", "slug": None, "version": "{version}"}],
-    "model_name": "m",
-    "framework": "verifiers",
-    "task_type": "t",
-    "run_id": "r",
-    "tags": ["a"],
-    "metadata": {"env_args": {}},
-    "metrics": {"reward": 1.0},
-    "is_public": False,
-}
-SAMPLES = [
-    {"example_id": 1, "rollout_index": 0, "reward": 1.0, "prompt": "p", "completion": "kept words", "error": None},
-    {"example_id": 2, "rollout_index": 0, "reward": 0.0, "prompt": "p", "completion": "c", "token_usage": {"cost": 1}},
-    {"example_id": 3, "rollout_index": 0, "reward": None, "error": {"error": "Lost"}, "is_truncated": True},
-]
 
 UPLOAD = {
     "content_hash": "a" * 64,
@@ -122,13 +102,9 @@ BODIES: dict[str, Any] = {
     f"PATCH {BY_ID}/secrets/{{secret_id}}": {"value": "w", "description": "e"},
     f"POST {BY_ID}/variables": SECRET,
     f"PATCH {BY_ID}/variables/{{variable_id}}": {"value": "w", "description": "e"},
+    **of_evaluations.BODIES,
     f"POST {API}/secrets/": SECRET | {"isFile": False, "teamId": "{team}"},
     f"PATCH {API}/secrets/{{secret_id}}": {"value": "w", "isFile": False},
-    f"POST {API}/evaluations/": DESCRIBED | {"team_id": None},
-    f"PUT {EVALUATION}": DESCRIBED,
-    f"PATCH {EVALUATION}": {"name": "kept", "tags": ["b"], "is_public": False},
-    f"POST {EVALUATION}/samples": {"samples": SAMPLES},
-    f"POST {EVALUATION}/finalize": {"metrics": {"reward": 1.0}},
 }
 
 # What an operation that takes a query takes.
@@ -155,25 +131,7 @@ QUERIES: dict[str, dict[str, str]] = {
         "starred_only": "false",
     },
     f"GET {NAMED}/usage": {"days": "3", "version": "{version}"},
-    f"GET {API}/evaluations/": {
-        "skip": "0",
-        "limit": "10",
-        "environment_name": "{owner}/kept-env",
-        "team_id": "{team}",
-        "owner": "{owner}",
-        "model_name": "m",
-        "mine_only": "true",
-    },
-    f"GET {EVALUATION}/samples": {
-        "page": "1",
-        "limit": "2",
-        "sort": "reward",
-        "order": "desc",
-        "outcome": "passed",
-        "error": "Lost",
-        "example_id": "1",
-        "summary": "true",
-    },
+    **of_evaluations.QUERIES,
     f"GET {NAMED}/@{{version}}/inspect": {"path": "README.md", "max_bytes": "100"},
     f"GET {NAMED}/changes": {"from": "{version}", "to": "latest"},
     f"GET {API}/sandbox": {"page": "1", "per_page": "10", "status": "RUNNING", "labels": "kept", "is_active": "true"},
@@ -193,25 +151,6 @@ QUERIES: dict[str, dict[str, str]] = {
     "GET /": {"q": "kept", "tag": "math", "owner": "{owner}", "page": "1"},
     f"GET {PAGE}": {"version": "{version}"},
     f"GET {PAGE}/usage": {"days": "30", "version": "{version}"},
-    f"GET {PAGE}/evaluations": {"version": "{version}"},
-    "GET /dashboard/evaluations": {
-        "env": "{owner}/kept-env",
-        "owner": "{owner}",
-        "model": "m",
-        "page": "1",
-        "done": "x",
-    },
-    "GET /dashboard/evaluations/compare": {"first": "{evaluation_id}", "second": "{evaluation_id}"},
-    f"GET {EVALUATION_PAGE}": {
-        "sort": "reward",
-        "order": "desc",
-        "outcome": "passed",
-        "error": "Lost",
-        "example": "1",
-        "page": "1",
-        "done": "PUBLIC",
-    },
-    f"GET {ROLLOUT_PAGE}": {"every": "true"},
     f"GET {PAGE}/files": {"version": "{version}"},
     f"GET {PAGE}/files/{{inside:path}}": {"version": "{version}", "source": "true"},
     f"GET {PAGE}/raw/{{inside:path}}": {"version": "{version}"},
@@ -259,8 +198,7 @@ FORMS: dict[str, dict[str, str]] = {
     f"POST {PAGE}/settings/version": {"version": "{version}", "change": "yank", "reason": "r", "confirm": "{version}"},
     f"POST {PAGE}/settings/delete": {"confirm": f"{{owner}}/{ENVIRONMENT}"},
     f"POST {PAGE}/star": {"starred": "yes"},
-    f"POST {EVALUATION_PAGE}/visibility": {"visibility": "PUBLIC"},
-    f"POST {EVALUATION_PAGE}/delete": {},
+    **of_evaluations.FORMS,
     f"POST {PAGE}/secrets": {"change": "set", "id": "x", "name": "V_{upper}", "value": "v", "description": "d"},
     "POST /dashboard/secrets": {"change": "add", "id": "x", "team": "", **SECRET},
     f"POST {IMAGE_PAGE}/visibility": {"visibility": "PUBLIC"},
@@ -466,9 +404,9 @@ class Owned:
         if not self._there("/evaluations/{evaluation_id}/samples/{sample_id}", "sample_id"):
             self._environment()
             for name, model in (("kept", "m"), ("later", "other")):
-                body = _filled(DESCRIBED, self.values) | {"name": name, "model_name": model}
+                body = _filled(of_evaluations.DESCRIBED, self.values) | {"name": name, "model_name": model}
                 made = self.client.post("/evaluations/", json=body).json()["evaluation_id"]
-                for end, given in (("samples", {"samples": SAMPLES}), ("finalize", {})):
+                for end, given in (("samples", {"samples": of_evaluations.SAMPLES}), ("finalize", {})):
                     assert self.client.post(f"/evaluations/{made}/{end}", json=given).is_success
                 self.values |= {"evaluation_id" if name == "kept" else "later_id": made}
             rows = self.client.get("/evaluations/{evaluation_id}/samples?summary=true".format(**self.values)).json()

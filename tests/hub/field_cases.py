@@ -5,17 +5,15 @@ A field is named as it stands in the request: `updates[].set.name` of the JSON, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from tests.hub import evaluation_cases
 from tests.hub.asking import (
     API,
     BOX,
     BUILD_PAGE,
     BY_ID,
     ENVIRONMENT,
-    EVALUATION,
-    EVALUATION_PAGE,
     HUB,
     IMAGE,
     IMAGE_PAGE,
@@ -23,43 +21,10 @@ from tests.hub.asking import (
     NAMED,
     OWNER_PAGE,
     PAGE,
-    ROLLOUT_PAGE,
     TAG,
     TEAM_PAGE,
 )
-
-
-@dataclass(frozen=True)
-class Differs:
-    """Both are taken, and the answer, or where `see` looks afterwards, is not the same. `ABSENT` leaves the field out."""
-
-    one: Any
-    other: Any
-    body: Any = None
-    """The request around the field, where it is not the one of `asking.py`."""
-    see: str | None = None
-    """`METHOD /path`; then only what it answers counts."""
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A sentence with these words is the answer."""
-
-    value: Any
-    words: str
-    body: Any = None
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A test of a test module beside this one shows it."""
-
-    module: str
-    test: str
-
-
-Case = Differs | Refused | Shown
-ABSENT: Any = object()
+from tests.hub.field_kinds import ABSENT, Case, Differs, Refused, Shown
 
 HALF = {"name": "{new}", "value": "v"}
 FILE_AT = {"path": "/tmp/kept"}
@@ -96,25 +61,6 @@ def _upload(what: str) -> dict[str, Case]:
         "semantic_version": Refused("x", "is not a version"),
         "metadata": Refused({"x": float("nan")}, "The metadata holds what JSON cannot tell again"),
         "runtime_hint": Refused("V9", "VERIFIERS_V0"),
-    }
-
-
-def _described() -> dict[str, Case]:
-    """Of an evaluation."""
-    return {
-        "name": Differs("one", "other", {}),
-        "environments": Differs(ABSENT, [{"id": "{environment_id}"}], {}),
-        "environments[].id": Refused("0" * 24, "There is no environment with the id", {"environments": [{}]}),
-        "environments[].slug": Refused("none/none", "There is no environment", {"environments": [{}]}),
-        "environments[].version": Differs("1.0", "2.0", {"environments": [{"id": "{environment_id}"}]}),
-        "model_name": Differs("one", "other", {}),
-        "framework": Differs("one", "other", {}),
-        "task_type": Differs("one", "other", {}),
-        "run_id": Differs("one", "other", {}),
-        "tags": Differs(["one"], ["other"], {}),
-        "metadata": Differs({"a": 1}, {"a": 2}, {}),
-        "metrics": Differs({"a": 1}, {"a": 2}, {}),
-        "is_public": Differs(True, False, {}),
     }
 
 
@@ -253,39 +199,7 @@ CASES: dict[str, dict[str, Case]] = {
     f"GET {NAMED}/@{{version}}/check": {
         "?wait": Shown("test_checks", "test_a_request_is_held_until_something_has_changed")
     },
-    f"POST {API}/evaluations/": {
-        **_described(),
-        "team_id": Shown("test_evaluations", "test_of_a_team"),
-    },
-    f"PUT {EVALUATION}": _described(),
-    f"PATCH {EVALUATION}": {
-        "name": Differs("one", "other", {}),
-        "tags": Differs(["one"], ["other"], {}),
-        "is_public": Differs(True, False, {}),
-    },
-    f"GET {API}/evaluations/": {
-        "?skip": Differs("0", "1", LIST),
-        "?limit": _limit("1"),
-        "?environment_name": Differs("{owner}/kept-env", "none/none", LIST),
-        "?team_id": Shown("test_evaluations", "test_of_a_team"),
-        "?owner": Differs("{owner}", "stan", LIST),
-        "?model_name": Differs("m", "none", LIST),
-        "?mine_only": Shown("test_evaluations", "test_lists"),
-    },
-    f"GET {EVALUATION}/samples": {
-        "?page": Differs("1", "2", {"limit": "1"}),
-        "?limit": _limit("1"),
-        "?sort": Differs("example", "reward", LIST),
-        "?order": Differs("asc", "desc", LIST),
-        "?outcome": Differs("passed", "failed", LIST),
-        "?error": Differs("Lost", "None", LIST),
-        "?example_id": Differs("1", "2", LIST),
-        "?summary": Differs("true", "false", LIST),
-    },
-    f"POST {EVALUATION}/samples": {
-        "samples": Differs([{"example_id": 9}], [{"example_id": 9, "reward": 1.0}], {}, f"GET {EVALUATION}/samples"),
-    },
-    f"POST {EVALUATION}/finalize": {"metrics": Differs({"a": 1}, {"a": 2})},
+    **evaluation_cases.CASES,
     f"GET {NAMED}/usage": {
         "?days": Differs("1", "2", LIST),
         "?version": Shown("test_usage", "test_each_version_for_itself"),
@@ -440,31 +354,7 @@ PAGES: dict[str, dict[str, Case]] = {
         "?version": Refused("9.9.9", "There is no version", LIST),
         "?source": Differs("true", "false", LIST),
     },
-    f"GET {PAGE}/evaluations": {"?version": Refused("9.9.9", "There is no version", LIST)},
-    "GET /dashboard/evaluations": {
-        "?env": Differs("kept-env", "none", LIST),
-        "?owner": Differs("{owner}", "stan", LIST),
-        "?model": Differs("m", "none", LIST),
-        "?page": Differs("1", "2", LIST),
-        "?done": Differs("deleted", "none", LIST),
-    },
-    "GET /dashboard/evaluations/compare": {
-        "?first": Differs("{evaluation_id}", ABSENT),
-        "?second": Refused("0" * 24, "There is no evaluation", {"first": "{evaluation_id}"}),
-    },
-    f"GET {EVALUATION_PAGE}": {
-        "?sort": Differs("example", "reward", LIST),
-        "?order": Differs("asc", "desc", LIST),
-        "?outcome": Differs("passed", "failed", LIST),
-        "?error": Differs("Lost", "None", LIST),
-        "?example": Differs("1", "2", LIST),
-        "?page": Differs("1", "2", LIST),
-        "?done": Differs("PUBLIC", "none", LIST),
-    },
-    f"GET {ROLLOUT_PAGE}": {"?every": Shown("test_evaluation_pages", "test_a_long_conversation")},
-    f"POST {EVALUATION_PAGE}/visibility": {
-        "visibility": Differs("PUBLIC", "PRIVATE", see=f"GET {EVALUATION_PAGE}"),
-    },
+    **evaluation_cases.PAGES,
     f"GET {PAGE}/usage": {
         "?days": Shown("test_usage", "test_the_page"),
         "?version": Refused("9.9.9", "There is no version", LIST),

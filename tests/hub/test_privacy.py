@@ -15,6 +15,8 @@ import httpx
 import pytest
 
 from tests.conftest import RunningHub
+from tests.hub import of_evaluations
+from tests.hub.of_evaluations import EVALUATION, EVALUATION_PAGE
 from tests.hub.world import ABSENT, Route, World, every_route, make_world
 
 HUB = "/api/v1/environmentshub"
@@ -23,9 +25,6 @@ VERSION = NAMED + "/@{version}"
 BY_ID = HUB + "/{environment_id}"
 PAGE = "/dashboard/environments/{owner}/{name}"
 SETTINGS = PAGE + "/settings"
-EVALUATIONS = "/api/v1/evaluations/"
-EVALUATION = EVALUATIONS + "{evaluation_id}"
-EVALUATION_PAGE = "/dashboard/evaluations/{evaluation_id}"
 IMAGE_PAGE = "/dashboard/images/{owner}/{name}/{tag}"
 
 OUTSIDERS = ("nobody", "stranger", "former member", "stranger in a browser", "revoked", "narrow")
@@ -60,30 +59,7 @@ ASKED: dict[Route, list[dict[str, Any]]] = {
         {"json": {"name": "{name}", "semantic_version": "{version}", "team_slug": "{owner}"}},
         {"json": {"name": "{name}", "semantic_version": "{version}", "owner_slug": "{owner}"}},
     ],
-    ("POST", EVALUATIONS): [
-        {"json": {"name": "x", "environments": [{"id": "{environment_id}"}]}},
-        {"json": {"name": "x", "environments": [{"slug": "{owner}/{name}"}]}},
-        {"json": {"name": "x", "team_id": "{team}"}},
-    ],
-    ("GET", EVALUATIONS): [
-        {"query": query}
-        for query in (
-            "",
-            "environment_name={owner}/{name}",
-            "environment_name={name}",
-            "owner={owner}",
-            "team_id={team}",
-        )
-    ],
-    ("PUT", EVALUATION): [{"json": {"is_public": True}}],
-    ("PATCH", EVALUATION): [{"json": {"name": "x"}}],
-    ("GET", EVALUATION + "/samples"): [{}, {"query": "summary=true&outcome=passed"}],
-    ("POST", EVALUATION + "/samples"): [{"json": {"samples": [{"example_id": 1}]}}],
-    ("POST", EVALUATION + "/finalize"): [{"json": {}}],
-    ("GET", "/dashboard/evaluations"): [{"query": query} for query in ("", "env={name}", "owner={owner}")],
-    ("GET", "/dashboard/evaluations/compare"): [{"query": "first={evaluation_id}&second={evaluation_id}"}, {}],
-    ("GET", EVALUATION_PAGE): [{}, {"query": "outcome=passed"}],
-    ("POST", EVALUATION_PAGE + "/visibility"): [{"data": {"visibility": "PUBLIC"}}],
+    **of_evaluations.PRIVATE,
     ("GET", HUB + "/facets"): [
         {"query": query} for query in ("search={name}", "owner={owner}", "tags=hidden-tag", "search={owner}")
     ],
@@ -396,7 +372,7 @@ def test_lists_count_what_they_show(world: World) -> None:
 
 @pytest.mark.parametrize("who", ["member", "admin", "owner", "narrow"])
 def test_insiders_read_an_evaluation(world: World, who: str) -> None:
-    for path in (EVALUATION, EVALUATION + "/samples", EVALUATION + "/samples/{sample_id}", EVALUATION_PAGE):
+    for path in (EVALUATION, f"{EVALUATION}/samples", f"{EVALUATION}/samples/{{sample_id}}", EVALUATION_PAGE):
         answer = ask(world, who, ("GET", path), {})
         assert answer.status_code == 200 and world.hidden["evaluation_id"] in str(answer.request.url)
     for path in ("/rollouts/{sample_id}", "/rollouts/{sample_id}/raw"):
