@@ -44,7 +44,7 @@ CASES: dict[str, dict[str, Case]] = {
         "?environment_name": Differs("{owner}/kept-env", "none/none", LIST),
         "?team_id": Shown("test_evaluations", "test_of_a_team"),
         "?owner": Differs("{owner}", "stan", LIST),
-        "?model_name": Differs("m", "none", LIST),
+        "?model_name": Shown("test_evaluations", "test_lists"),
         "?mine_only": Shown("test_evaluations", "test_lists"),
     },
     f"GET {EVALUATION}/samples": {
@@ -67,7 +67,7 @@ PAGES: dict[str, dict[str, Case]] = {
     "GET /dashboard/evaluations": {
         "?env": Differs("kept-env", "none", LIST),
         "?owner": Differs("{owner}", "stan", LIST),
-        "?model": Differs("m", "none", LIST),
+        "?model": Shown("test_evaluation_pages", "test_a_conversation_of_strangers"),
         "?page": Differs("1", "2", LIST),
         "?done": Differs("deleted", "none", LIST),
     },
