@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from prime_core.errors import ProjectError
-from prime_evals.attempts import FILE_NAME as ATTEMPTS
+from prime_evals.records import FILE_NAME as ATTEMPTS
+from prime_evals.records import scan, settled
 from prime_evals.results import METADATA_NAME, RESULTS_NAME
 
 PLACES = ("outputs/evals/*/*", "environments/*/outputs/evals/*/*")
@@ -46,7 +47,7 @@ def find_run(named: Path | None, base: Path | None = None) -> Path:
 
 @dataclass
 class RunFolder:
-    """One run. `lines` counts what it skipped, which `warnings` tells of."""
+    """One run. `warnings` tells of lines that were left out."""
 
     folder: Path
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -87,9 +88,9 @@ class RunFolder:
     def _from_attempts(self) -> dict[str, Any]:
         """What metadata.json would say, of a run that was cut before it was written."""
         header: dict[str, Any] = {}
-        for _, record in _records(self.folder / ATTEMPTS, []):
-            if record.get("kind") == "run":
-                header = record
+        for record in scan(self.folder / ATTEMPTS):
+            if record.data.get("kind") == "run":
+                header = record.data
         identity, settings = header.get("identity") or {}, header.get("settings") or {}
         names = ("num_examples", "rollouts_per_example", "pass_threshold")
         return {
@@ -105,28 +106,26 @@ class RunFolder:
         """Each finished rollout, a row of results.jsonl, in the order of the file; of several tries at one the last."""
         self.warnings.clear()
         if self.source.name != ATTEMPTS:
-            for _, record in _records(self.source, self.warnings):
-                yield record
+            yield from _lines(self.source, self.warnings)
             return
-        places: dict[tuple[str, int], int] = {}
-        for offset, record in _records(self.source, self.warnings):
-            if record.get("kind") == "attempt" and record.get("final", True):
-                places[json.dumps(record.get("example_id")), record.get("rollout_index") or 0] = offset
+        places: dict[tuple[str, int], tuple[int, int]] = {}
+        for found in settled(scan(self.source)):
+            if found.final:
+                key = json.dumps(found.data.get("example_id")), found.data.get("rollout_index") or 0
+                places[key] = found.offset, found.length
         with self.source.open("rb") as file:
-            for offset in sorted(places.values()):
+            for offset, length in sorted(places.values()):
                 file.seek(offset)
-                record = json.loads(file.readline())
+                record = json.loads(file.read(length))
                 row = record.get("output")
                 if isinstance(row, dict):
                     yield {"example_id": record.get("example_id"), "rollout_index": record.get("rollout_index"), **row}
 
 
-def _records(file: Path, warnings: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The JSON objects of a file's lines, each with where it begins; what is none is skipped, with a warning."""
-    offset = 0
+def _lines(file: Path, warnings: list[str]) -> Iterator[dict[str, Any]]:
+    """The JSON objects of a file's lines; what is none is skipped, with a warning."""
     with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
-            here, offset = offset, offset + len(line)
             if not line.strip():
                 continue
             try:
@@ -134,6 +133,6 @@ def _records(file: Path, warnings: list[str]) -> Iterator[tuple[int, dict[str, A
             except ValueError:
                 record = None
             if isinstance(record, dict):
-                yield here, record
+                yield record
             else:
                 warnings.append(f"Line {number} of {file} is no JSON object and was left out.")
