@@ -13,7 +13,8 @@ import pytest
 from prime_core.checks.registry import CHECKS
 from prime_core.checks.report import Report, Result, failed, passed
 from prime_hub.errors import BadGateway
-from prime_hub.services.check_run import REPORT_BYTES, TEXT, NotChecked, read_report
+from prime_hub.runner.runtimes.values import Limits
+from prime_hub.services.check_run import REPORT_BYTES, TEXT, NotChecked, read_report, within
 from prime_hub.services.hosted import Recipe
 from prime_hub.services.tunnels import MOST_CONNECTIONS, MOST_WAITING, Tunnels
 
@@ -85,6 +86,12 @@ def test_a_recipe_is_the_same_bytes_for_the_same_files(tmp_path: Path) -> None:
         assert one.getnames() == two.getnames() == ["Dockerfile", "b", "wheels/a.whl"]
         content = one.extractfile("wheels/a.whl")
         assert content is not None and content.read() == b"wheel"
+
+
+def test_where_sandboxes_are_small_a_check_makes_do_with_that() -> None:
+    asked = Limits(cpus=2.0, memory_bytes=4 << 30, disk_bytes=10 << 30)
+    assert within(asked, Limits()) == asked
+    assert within(asked, Limits(1.0, 1 << 30, 1024, None)) == Limits(1.0, 1 << 30, 1024, 10 << 30)
 
 
 class Sent:

@@ -144,7 +144,7 @@ class CheckRuns:
             "offline": self._cannot_part(),
         }
         await progress("starting")
-        limits = vars(bounded(LIMITS, self._settings))
+        limits = vars(within(LIMITS, bounded(Limits(), self._settings)))
         start = Start(RUN_SECONDS, limits=limits, egress=ONLINE if self._cannot_part() else OFFLINE)
         box = await stack.enter_async_context(self._hosted.sandbox(checker, start))
         await box.put(f"{FOLDER}/{ARCHIVE}", _chunks(archive))
@@ -178,6 +178,12 @@ class CheckRuns:
         except HubError as error:
             return None, None, f"Its server cannot be started here. {error.detail}"
         return manifest, digest, None
+
+
+def within(wanted: Limits, most: Limits) -> Limits:
+    """What is wanted, as far as a sandbox of this Hub may have it."""
+    given = {name: (value, vars(most)[name]) for name, value in vars(wanted).items()}
+    return Limits(**{name: min((one for one in both if one), default=None) for name, both in given.items()})
 
 
 async def _chunks(path: Path) -> AsyncGenerator[bytes]:
