@@ -143,3 +143,20 @@ def test_another_verifiers_is_a_sentence(prime, tmp_path):
 def test_an_interpreter_that_is_not_there_is_a_sentence(prime):
     error = prime.fails("eval", "run", "echo-env", "--python", "nowhere/bin/python")
     assert "nowhere/bin/python" in error
+
+
+@pytest.mark.parametrize(
+    ("line", "proposed"),
+    [
+        ("prime eval run ec", ["echo-env"]),
+        ("prime eval run echo-env --max-t", ["--max-tokens", "--max-tokens-total"]),
+        ("prime eval run echo-env -m baseline/e", ["baseline/echo"]),
+        ("prime eval run echo-env -p open", ["openai", "openrouter"]),
+        ("prime eval run eva", ["evals.toml"]),
+    ],
+)
+def test_a_shell_completes(prime, folder, line, proposed):
+    (prime.cwd / "evals.toml").write_text("")
+    words = line.split(" ")
+    done = prime(_PRIME_COMPLETE="complete_bash", COMP_WORDS=line, COMP_CWORD=str(len(words) - 1))
+    assert done.stdout.split() == proposed, done.stderr

@@ -12,7 +12,7 @@ import pytest
 
 from prime_core.api import APIClient
 from prime_core.connection import Connection
-from prime_core.errors import InstallError
+from prime_core.errors import InstallConflict, InstallError
 from prime_core.installing import Installer, install_from_hub
 from prime_core.references import Reference, parse_reference
 from prime_core.uv import run_uv
@@ -384,3 +384,24 @@ def test_with_the_real_closure_and_an_index_that_comes_first(
         }
         assert {"httpx", "openai", "rich"} <= set(found)
         assert load(venv, "real") == "real"
+
+
+def test_whole_refuses_what_would_break_another(
+    tmp_path: Path, connection: Connection, client: APIClient, index: Site, venv: Venv, installer: Installer
+):
+    make_wheel(tmp_path / "index", "left-pad", "2.0")
+    make_wheel(tmp_path / "index", "pad-user", "1.0", ("left-pad<2",))
+    from_index(venv, "pad-user")
+    before = venv.versions()
+    name = f"breaks-{installer}"
+    ref = publish(client, make_environment(tmp_path, name, dependencies=("left-pad>=2",)))
+    with pytest.raises(InstallConflict) as refused:
+        install_from_hub(connection, [ref], venv.python, installer, whole=True)
+    said = f"For {name}, left-pad 1.0 in {venv.python.parent.parent} would be replaced by 2.0, and pad-user needs left-pad<2"
+    assert str(refused.value).startswith(said) and refused.value.environments == {name: "0.1.0"}
+    assert venv.versions() == before
+    # What breaks nothing is installed, and without `whole` so is this.
+    fine = publish(client, make_environment(tmp_path / "fine", f"fits-{installer}", dependencies=("left-pad>=1",)))
+    install_from_hub(connection, [fine], venv.python, installer, whole=True)
+    install_from_hub(connection, [ref], venv.python, installer)
+    assert venv.versions() == {**before, f"fits-{installer}": "0.1.0", name: "0.1.0", "left-pad": "2.0"}
