@@ -246,6 +246,7 @@ class Owned:
             "rest": "x",
             "path": "x",
             "inside": "README.md",
+            "check": "seed-ignored",
             "public_key": public_key(),
             "distribution": self._distribution(),
         }
