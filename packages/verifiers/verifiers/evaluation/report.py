@@ -61,10 +61,10 @@ def render(
     scored = f"{metadata['num_scored']} scored of {planned} total"
     if metadata["num_rollouts"] != planned:
         scored += f" ({planned - metadata['num_rollouts']} not played)"
-    spread = f" ± {number(metadata['std_reward'])}" if metadata["std_reward"] is not None else ""
-    rows = [("reward", f"{number(metadata['avg_reward'])}{spread}   {scored}")]
+    rows = [("reward", f"{number(metadata['avg_reward'])}{_interval(outputs)}   {scored}")]
     if outputs and (found := [output["reward"] for output in outputs if output.get("reward") is not None]):
-        rows.append(("range", f"{number(min(found))} to {number(max(found))}"))
+        spread = f", standard deviation {number(metadata['std_reward'])}" if metadata["std_reward"] else ""
+        rows.append(("range", f"{number(min(found))} to {number(max(found))}{spread}"))
     rows += [(f"pass@{k}", number(value)) for k, value in metadata["pass_at_k"].items()]
     rows += [(f"pass^{k}", number(value)) for k, value in metadata["pass_all_k"].items() if k != "1"]
     rows += [(name, number(value)) for name, value in metadata["avg_metrics"].items()]
@@ -123,6 +123,16 @@ def _failed_functions(outputs: Sequence[RolloutOutput]) -> list[tuple[str, str]]
     counts, sentences = Counter(name for name, _ in failed), dict(failed)
     lines = [f"{name} counted 0 in {count}: {one_line(sentences[name])}" for name, count in counts.most_common()]
     return [("" if number else "rewards failed", line) for number, line in enumerate(lines)]
+
+
+def _interval(outputs: Sequence[RolloutOutput]) -> str:
+    """The 95 % interval of the mean reward (docs/statistics.md), where there are two examples that tell it."""
+    from prime_evals.estimates import by_example, clustered_mean
+
+    found = clustered_mean(by_example((output.get("example_id"), output.get("reward")) for output in outputs))
+    if found is None or found.low is None or found.high is None or found.low == found.high:
+        return ""
+    return f" ({number(found.low)} to {number(found.high)})"
 
 
 def _how_it_ended(outputs: Sequence[RolloutOutput]) -> list[tuple[str, str]]:
