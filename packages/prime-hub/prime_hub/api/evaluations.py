@@ -159,7 +159,7 @@ async def take(evaluation_id: str, request: Request, account: AccountDep, hub: H
     body = bytearray()
     async for chunk in body_chunks(request):
         body += chunk
-    taken, total = await hub.evaluation_samples.take(account, evaluation_id, bytes(body))
+    taken, total = await hub.evaluation_samples.take(account, evaluation_id, body)
     return {"evaluation_id": evaluation_id, "samples_pushed": taken, "total": total}
 
 

@@ -42,7 +42,7 @@ class Sample:
     size: int
 
 
-def read_batch(body: bytes) -> tuple[list[Sample], str]:
+def read_batch(body: bytes | bytearray) -> tuple[list[Sample], str]:
     """The samples of a request's body, and a digest by which the same request is known again. Raises Invalid."""
     try:
         given = json.loads(body, parse_constant=lambda _: None)

@@ -70,7 +70,7 @@ class EvaluationSamples:
         self._database = database
         self._blobs = blobs
 
-    async def take(self, account: Account, evaluation_id: str, body: bytes) -> tuple[int, int]:
+    async def take(self, account: Account, evaluation_id: str, body: bytes | bytearray) -> tuple[int, int]:
         """Store a batch; how many samples it had, and how many the evaluation has now. Raises NotFound, Forbidden, Invalid,
         TooLarge, StorageFull.
         """

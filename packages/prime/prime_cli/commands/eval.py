@@ -241,7 +241,7 @@ def tui(
         ),
     ] = None,
 ) -> None:
-    """Look at runs in the terminal: rewards, conversations, two runs side by side. '?' in it shows its keys."""
+    """Look at runs, alone or side by side; '?' shows keys."""
     from prime_cli.browsing.command import browse
 
     browse(folders or [])
