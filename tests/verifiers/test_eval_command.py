@@ -93,7 +93,7 @@ def test_a_baseline_from_start_to_files(command, work):
     lines = [line.split() for line in done.stdout.splitlines()]
     title = "my-words 0.1.0 (./environments/my_words) · baseline/echo · 4 examples × 2 rollouts"
     assert done.stdout.splitlines()[1] == title and "Note: " not in done.stderr
-    reward = next(line for line in lines if line[0] == "reward")
+    reward = next(line for line in lines if line[:1] == ["reward"])
     assert (
         reward[1] == "1"
         and reward[2].startswith("(0.")
