@@ -63,21 +63,36 @@ class Card:
 class Rollout(Protocol):
     """What a list tells of a rollout."""
 
-    id: str
-    example_id: str
-    rollout_index: int
-    reward: float | None
-    metrics: Any
-    error: str | None
-    message: str | None
-    stop_condition: str | None
-    truncated: bool
-    turns: int | None
-    output_tokens: int | None
-    cost: float | None
-    seconds: float | None
-    prompt: str
-    completion: str
+    @property
+    def id(self) -> str: ...
+    @property
+    def example_id(self) -> str: ...
+    @property
+    def rollout_index(self) -> int: ...
+    @property
+    def reward(self) -> float | None: ...
+    @property
+    def metrics(self) -> Mapping[str, Any]: ...
+    @property
+    def error(self) -> str | None: ...
+    @property
+    def message(self) -> str | None: ...
+    @property
+    def stop_condition(self) -> str | None: ...
+    @property
+    def truncated(self) -> bool: ...
+    @property
+    def turns(self) -> int | None: ...
+    @property
+    def output_tokens(self) -> float | None: ...
+    @property
+    def cost(self) -> float | None: ...
+    @property
+    def seconds(self) -> float | None: ...
+    @property
+    def prompt(self) -> str: ...
+    @property
+    def completion(self) -> str: ...
 
 
 @dataclass(frozen=True)

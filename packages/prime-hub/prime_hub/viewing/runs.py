@@ -12,7 +12,7 @@ import json
 import math
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
@@ -64,7 +64,7 @@ class Row:
     stop_condition: str | None
     truncated: bool
     turns: int | None
-    output_tokens: int | None
+    output_tokens: float | None
     cost: float | None
     seconds: float | None
     prompt: str
@@ -251,7 +251,7 @@ def _changed_at(folder: Path) -> datetime:
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[Run]:
+def opened(folder: Path) -> Generator[Run]:
     """A run for a while."""
     run = Run(folder)
     try:
