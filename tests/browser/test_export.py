@@ -129,7 +129,7 @@ def test_conversations_are_words(page: Page) -> None:
 def test_nothing_may_run_but_ours(page: Page) -> None:
     assert "default-src 'none'" in page.locator("meta[http-equiv]").get_attribute("content")
     assert page.locator("script:not([type])").count() == 1 and page.locator("link").count() == 1
-    assert page.locator("main img, main style, main title").count() == 0
+    assert page.locator("main img, main style, main iframe, main object").count() == 0
 
 
 @pytest.mark.parametrize("dark", [False, True])

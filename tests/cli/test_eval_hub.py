@@ -196,7 +196,9 @@ def test_a_run_is_pushed_when_it_is_there(author: Prime, published: str) -> None
     environment(author, "own-env")
     said = author.ok("eval", "run", "own-env", "-m", "baseline/echo", "-n", "3", "--push")
     assert "✓ Pushed own-env: http" in said and "reward" in said
-    found = json.loads(author.ok("eval", "run", "own-env", "-m", "baseline/echo", "-n", "2", "--push", "-o", "json"))
+    found = json.loads(
+        author.ok("eval", "run", "own-env", "-m", "baseline/echo", "-n", "2", "-r", "1", "--push", "--output", "json")
+    )
     shown = told(author, found["evaluation_id"])
     assert shown["total_samples"] == 2 and shown["viewer_url"] == found["viewer_url"] and shown["is_public"] is False
     refused = author.fails("eval", "run", "own-env", "-m", "baseline/echo", "--push", "--no-save", code=2)
@@ -206,7 +208,21 @@ def test_a_run_is_pushed_when_it_is_there(author: Prime, published: str) -> None
 def test_of_several_runs_each_is_pushed_that_can_be(author: Prime, published: str) -> None:
     environment(author, "own-env")
     environment(author, "unpublished-env")
-    done = author("eval", "run", "unpublished-env", "own-env", "-m", "baseline/echo", "-n", "2", "--push", "-o", "json")
+    done = author(
+        "eval",
+        "run",
+        "unpublished-env",
+        "own-env",
+        "-m",
+        "baseline/echo",
+        "-n",
+        "2",
+        "-r",
+        "1",
+        "--push",
+        "--output",
+        "json",
+    )
     assert done.returncode == 1, done.stderr
     lost, kept = json.loads(done.stdout)
     assert "no environment" in lost["push_error"] and "evaluation_id" not in lost

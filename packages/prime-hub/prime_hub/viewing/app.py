@@ -18,7 +18,7 @@ from prime_hub.viewing.guard import FIRST, Guard
 from prime_hub.web import evaluation_comparison, evaluations, rollouts
 from prime_hub.web.middleware import SecurityHeaders
 from prime_hub.web.pages import static_router
-from prime_hub.web.render import error_page
+from prime_hub.web.render import error_page, prepare
 
 log = logging.getLogger("prime_hub.viewing")
 
@@ -29,6 +29,8 @@ def create_view(places: Sequence[Path], secret: str, hosts: frozenset[str], port
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        # Before anybody is told the address, so that the first page is as quick as the second.
+        prepare("evaluations.html", "evaluation.html", "evaluation_results.html", "evaluation_macros.html", "base.html")
         yield
         shelf.close()
 

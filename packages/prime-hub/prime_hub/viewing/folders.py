@@ -29,7 +29,7 @@ OPEN = 4
 """Runs whose columns are kept."""
 KNOWN = 500
 """Runs whose numbers are kept."""
-PATIENCE = 0.4
+PATIENCE = 0.25
 """Seconds that a page waits for numbers before it is shown without them."""
 
 
@@ -66,16 +66,17 @@ class FolderShelf:
         return folders
 
     async def _cards(self, folders: Sequence[Path]) -> list[Card]:
-        tasks = [self._keep("card", folder, _card) for folder in folders]
+        tasks = [self._keep("card", folder, self._card) for folder in folders]
         if tasks:
             await asyncio.wait(tasks, timeout=PATIENCE)
         return [task.result() if task.done() else waiting(folder) for folder, task in zip(folders, tasks, strict=True)]
 
     async def one(self, evaluation_id: str) -> Card:
         run = await self._run(evaluation_id)
-        task = self._keep("summary", run.folder, _summary)
+        card = run.description()
+        # What is open is not opened again for its numbers.
+        task = self._keep("summary", run.folder, lambda _: run.summary())
         await asyncio.wait([task], timeout=PATIENCE)
-        card = await self._in_thread(self._now, run.card)
         if not task.done():
             return replace(card, summary=None, waiting=True)
         return replace(card, summary=task.result() if card.samples else None)
@@ -133,6 +134,16 @@ class FolderShelf:
         except (EvalsError, OSError) as error:
             raise NotFound(str(error)) from None
 
+    def _card(self, folder: Path) -> Card:
+        task = self._runs.get(folder)
+        if task is not None and task.done() and not task.exception() and task.result().stamp == stamp_of(folder):
+            return task.result().card()
+        try:
+            with opened(folder) as run:
+                return run.card()
+        except (EvalsError, OSError, ValueError) as error:
+            return unreadable(folder, str(error))
+
     def _keep(self, what: str, folder: Path, make: Callable[[Path], Any]) -> asyncio.Task[Any]:
         """What is made of a run, made once for each state of its folder."""
         key, stamp = (what, folder), stamp_of(folder)
@@ -154,19 +165,3 @@ class FolderShelf:
         """End the threads; what they are at is not waited for."""
         for pool in (self._now, self._behind):
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _card(folder: Path) -> Card:
-    try:
-        with opened(folder) as run:
-            return run.card()
-    except (EvalsError, OSError, ValueError) as error:
-        return unreadable(folder, str(error))
-
-
-def _summary(folder: Path) -> dict[str, Any] | None:
-    try:
-        with opened(folder) as run:
-            return run.summary()
-    except (EvalsError, OSError, ValueError):
-        return None

@@ -89,10 +89,15 @@ class Run:
         return self._source.about.threshold
 
     def card(self) -> Card:
-        """What a list tells: the mean reward with its interval, and how far it is."""
-        about, columns = self._source.about, self.columns
-        count = len(columns["reward"])
+        """What a list tells: also the mean reward with its interval."""
         reward = clustered_mean(self.groups())
+        told = {"reward": reward.to_dict() if reward else None, "num_scored": reward.count if reward else 0}
+        return replace(self.description(), summary=told)
+
+    def description(self) -> Card:
+        """What it is, and how far; without numbers."""
+        about = self._source.about
+        count = len(self.columns["reward"])
         told: dict[str, Any] = {
             "num_examples": about.planned // max(1, about.rollouts_per_example),
             "rollouts_per_example": about.rollouts_per_example,
@@ -107,7 +112,7 @@ class Run:
             at=datetime.fromtimestamp(min(max(about.started_at, 0.0), 4e9), UTC),
             status="COMPLETED" if count >= about.planned else "RUNNING",
             samples=count,
-            summary={"reward": reward.to_dict() if reward else None, "num_scored": reward.count if reward else 0},
+            summary=None,
             folder=shown(str(self.folder), 300),
             environments=[Place(shown(about.env_id, 200), about.env_version)],
             finished=count > 0,

@@ -72,6 +72,12 @@ def page(request: Request, name: str, status: int = 200, **values: Any) -> HTMLR
     )
 
 
+def prepare(*names: str) -> None:
+    """Compile templates before they are asked for."""
+    for name in names:
+        _templates().get_template(name)
+
+
 def rendered(name: str, **values: Any) -> str:
     """A template with values, which are escaped unless they are `Markup`."""
     return _templates().get_template(name).render(**values)

@@ -99,7 +99,7 @@ function draw() {
   const page = last > 1 ? `, page ${wanted.page + 1} of ${last}` : "";
   const caption = made("caption", `${found.length.toLocaleString("en")} rollout${found.length === 1 ? "" : "s"}${page}`
     + (wanted.error ? `, error ${wanted.error}` : ""), "quiet small");
-  caption.setAttribute("role", "status");
+  document.getElementById("told").textContent = caption.textContent;
   const heads = made("tr");
   const wordy = made("th", "Asked, and last said");
   wordy.scope = "col";
