@@ -47,7 +47,7 @@ def main() -> int:
         return _child(chosen.step, Path(chosen.folder))
     with tempfile.TemporaryDirectory(prefix="prime-large-run-") as folder:
         tell("writing the run")
-        _write(Path(folder), chosen.rollouts, chosen.bytes)
+        write_run(Path(folder), chosen.rollouts, chosen.bytes)
         size = (Path(folder) / "attempts.jsonl").stat().st_size
         print(f"{chosen.rollouts} rollouts, attempts.jsonl {size / 1e9:.2f} GB")
         print("| | seconds | peak memory, MB |\n|---|---|---|")
@@ -74,7 +74,7 @@ STEPS = {
 }
 
 
-def _write(folder: Path, rollouts: int, size: int) -> None:
+def write_run(folder: Path, rollouts: int, size: int) -> None:
     """As a run would, but without a wait for the disk after every line."""
     rng = random.Random(1)
     words = [f"word{number}" for number in range(5000)]

@@ -26,12 +26,12 @@ from prime_cli.browsing.order import SORTS, sorted_places
 from prime_cli.browsing.rollout_screen import RolloutScreen
 from prime_cli.browsing.run_screen import COLUMNS, RunScreen
 from prime_cli.browsing.runs_screen import RunsScreen
-from prime_cli.browsing.sources import find_runs, open_source
 from prime_cli.browsing.table import RowsTable, fit
 from prime_cli.browsing.text_view import TextView, wrap
 from prime_cli.browsing.wanted import parse
 from prime_cli.browsing.words import visible
 from prime_evals import Attempt, AttemptStore, RunIdentity, RunSettings, derive
+from prime_evals.sources import find_folders, open_source
 
 MODELS = ("small", "large")
 
@@ -429,9 +429,9 @@ def test_runs_are_found_wherever_they_lie(runs: Path) -> None:
     hidden = runs / ".venv" / "outputs"
     record(hidden, "hidden", [[1.0]])
     (runs / "node_modules").mkdir()
-    assert [path.parent.name for path in sorted(find_runs([runs]))] == ["sums--large", "sums--small", "words--tiny"]
+    assert [path.parent.name for path in sorted(find_folders([runs]))] == ["sums--large", "sums--small", "words--tiny"]
     derive(runs / "outputs" / "evals" / "sums--small" / "0a1b2c3d")
-    assert len(find_runs([runs, runs])) == 3
+    assert len(find_folders([runs, runs])) == 3
 
 
 def test_the_official_folder_counts_rollouts_itself(runs: Path) -> None:

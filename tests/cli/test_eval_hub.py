@@ -171,3 +171,61 @@ def test_folders_and_evaluations_are_compared(author: Prime, run: Path, publishe
     assert strict["gained"] == strict["lost"] == []
     assert "There is no evaluation run in ./none" in author.fails("eval", "compare", "./none", better)
     assert "There is no evaluation" in author.fails("eval", "compare", "0" * 24, better)
+
+
+ECHO = """
+import verifiers as vf
+
+def load_environment():
+    async def right(completion, answer):
+        return float(completion[-1]["content"] == answer)
+
+    rows = [{"question": f"word {n}", "answer": f"word {n}"} for n in range(4)]
+    return vf.SingleTurnEnv(dataset=rows, rubric=vf.Rubric(funcs=[right]))
+"""
+
+
+def environment(author: Prime, name: str) -> None:
+    folder = author.cwd / "environments" / name.replace("-", "_")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{folder.name}.py").write_text(ECHO)
+    (folder / "pyproject.toml").write_text(f'[project]\nname = "{name}"\nversion = "0.1.0"\n')
+
+
+def test_a_run_is_pushed_when_it_is_there(author: Prime, published: str) -> None:
+    environment(author, "own-env")
+    said = author.ok("eval", "run", "own-env", "-m", "baseline/echo", "-n", "3", "--push")
+    assert "✓ Pushed own-env: http" in said and "reward" in said
+    found = json.loads(
+        author.ok("eval", "run", "own-env", "-m", "baseline/echo", "-n", "2", "-r", "1", "--push", "--output", "json")
+    )
+    shown = told(author, found["evaluation_id"])
+    assert shown["total_samples"] == 2 and shown["viewer_url"] == found["viewer_url"] and shown["is_public"] is False
+    refused = author.fails("eval", "run", "own-env", "-m", "baseline/echo", "--push", "--no-save", code=2)
+    assert "--push sends the results that are recorded" in refused
+
+
+def test_of_several_runs_each_is_pushed_that_can_be(author: Prime, published: str) -> None:
+    environment(author, "own-env")
+    environment(author, "unpublished-env")
+    done = author(
+        "eval",
+        "run",
+        "unpublished-env",
+        "own-env",
+        "-m",
+        "baseline/echo",
+        "-n",
+        "2",
+        "-r",
+        "1",
+        "--push",
+        "--output",
+        "json",
+    )
+    assert done.returncode == 1, done.stderr
+    lost, kept = json.loads(done.stdout)
+    assert "no environment" in lost["push_error"] and "evaluation_id" not in lost
+    assert f"The run itself is safe in {lost['results_path']}" in done.stderr
+    assert f"prime eval push {lost['results_path']}" in done.stderr and (author.cwd / lost["results_path"]).is_dir()
+    assert told(author, kept["evaluation_id"])["total_samples"] == 2

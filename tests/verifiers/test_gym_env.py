@@ -66,6 +66,7 @@ async def test_an_episode_is_the_sum_of_its_steps(made):
         assert [message["content"] for message in output["prompt"]] == ["Count.", f'{{"number": {first}}}']
         assert output["reward"] == output["sum_step_rewards"] == 2.0 and output["num_turns"] == 3.0
         assert [step["reward"] for step in output["trajectory"]] == [1.0, 0.0, 1.0]
+        assert output["turn_rewards"] == [1.0, 0.0, 1.0]
         assert output["trajectory"][2]["extras"]["gym"]["info"] == {"step": 3}
         assert output["stop_condition"] == "gym_done" and output["completion"][-1]["role"] == "user"
     again = await run(env, named, "0", named)

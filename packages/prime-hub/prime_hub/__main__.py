@@ -68,6 +68,17 @@ def main(arguments: list[str] | None = None) -> int:
     doctor.add_argument("--json", action="store_true", help="Print it as JSON.")
     _add_runtime_option(doctor)
 
+    viewing = commands.add_parser("view", help="Serve the pages of evaluations, of runs in folders, without a Hub.")
+    viewing.add_argument("places", nargs="+", type=Path, metavar="DIR", help="A run, or a folder with runs in it.")
+    viewing.add_argument("--port", type=_port, default=0, help="Default: any free one.")
+
+    exporting = commands.add_parser("export", help="Write the page of a run, all in one HTML file.")
+    exporting.add_argument("folder", type=Path, metavar="DIR", help="The run.")
+    exporting.add_argument("--html", required=True, metavar="FILE", help="Where to; - is standard output.")
+    exporting.add_argument("--force", action="store_true", help="Write over a file that is there.")
+    exporting.add_argument("--max-mb", type=float, default=50.0, help="Of rollouts in it (default: %(default)g).")
+    exporting.add_argument("--only", choices=("passed", "failed", "error", "unscored", "truncated"))
+
     openapi = commands.add_parser("openapi", help="Print the API's description as JSON.")
     for one in (serving, adding, setting, openapi):
         one.add_argument("--data-dir", type=Path, help="Where the Hub keeps everything (default: ~/.prime/hub).")
@@ -75,6 +86,16 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.command == "doctor":
         return _doctor(dict(options.runtime_option), options.json)
+    if options.command == "view":
+        return _view(options.places, options.port)
+    if options.command == "export":
+        from prime_hub.viewing.writing import ExportError, write_file
+
+        try:
+            write_file(options.folder, options.html, options.force, options.max_mb, options.only)
+        except ExportError as error:
+            return _say(str(error))
+        return 0
     data_dir = (options.data_dir or hub_data_dir()).expanduser().absolute()
     try:
         if options.command == "serve":
@@ -107,6 +128,18 @@ def main(arguments: list[str] | None = None) -> int:
     except HubError as error:
         return _say(error.detail)
     except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _view(places: list[Path], port: int) -> int:
+    from prime_hub.viewing.serve import ViewError, serve_view
+
+    try:
+        serve_view(places, port)
+    except ViewError as error:
+        return _say(str(error))
+    except KeyboardInterrupt:  # before it was up
         return 130
     return 0
 

@@ -45,6 +45,7 @@ from prime_hub.web import (
     check_pages,
     environment_page,
     evaluation_boards,
+    evaluation_comparison,
     file_pages,
     home,
     pages,
@@ -121,10 +122,10 @@ def _routers() -> list[APIRouter]:
         *(gateway, gateway_commands, gateway_files, connect_rpc, ports, port_sockets, home, pages),
         *(environment_page, file_pages, version_pages, check_pages, usage_pages),
         *(signing, account_pages, token_pages, team_pages, settings_pages),
-        *(evaluation_boards, evaluation_pages, rollouts),
+        *(evaluation_boards, evaluation_comparison, evaluation_pages, rollouts),
         *(owner_pages, image_pages, sandbox_pages, secret_pages),
     ]
-    first = [images.uploads, images.router, publishing.router]
+    first = [images.uploads, images.router, publishing.router, pages.static_router, evaluation_pages.changing]
     # After `managing`: an environment may be called "secrets", and `DELETE /OWNER/secrets/star` is about a star.
     last = [secrets.of_environments, secrets.of_accounts, index.router]
     return [*first, *(module.router for module in modules), *last]

@@ -31,6 +31,7 @@ def play_groups(
     """Play the runs of each interpreter by a program of its own and show them all together; the exit code.
 
     What a limit of cost or tokens leaves goes to the next program; a signal goes to the one that plays, and ends them all.
+    With --push those that were not ended so are pushed.
     """
     runs: dict[int, dict[str, Any]] = {}
     codes: list[int] = []
@@ -58,8 +59,17 @@ def play_groups(
             runs |= dict(zip(indexes, found, strict=True))
             if codes[-1] > SIGNALLED:
                 break
-    _show([runs[index] for index in sorted(runs)], command, out)
-    return _code(codes)
+    order = sorted(runs)
+    told, code = [runs[index] for index in order], _code(codes)
+    if command.push:
+        from prime_cli.evaluations.pushing_runs import not_pushed, push_runs
+
+        if code > SIGNALLED:
+            not_pushed(told, out)
+        elif not push_runs(told, [command.runs[index] for index in order], out, command.output == "json"):
+            code = code or 1
+    _show(told, command, out)
+    return code
 
 
 def _with(args: Sequence[str], options: Sequence[str]) -> list[str]:
@@ -86,8 +96,8 @@ def _show(runs: Sequence[Mapping[str, Any]], command: Command, out: Output) -> N
     if command.dry_run:
         return
     if command.output == "json":
-        out.json(list(runs))
-    else:
+        out.json(list(runs) if command.several else runs[0])
+    elif len(runs) > 1:
         out.data(f"\n{overview(runs, command.output == 'plain')}")
 
 

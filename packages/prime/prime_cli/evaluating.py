@@ -48,7 +48,7 @@ def evaluate(args: list[str]) -> int:
     groups: dict[Path, list[int]] = {}
     for index, python in enumerate(places.pythons):
         groups.setdefault(python, []).append(index)
-    if len(groups) > 1:
+    if len(groups) > 1 or (command.push and not command.dry_run):
         from prime_cli.eval_children import play_groups
 
         return play_groups(args, command, groups, lambda python: [str(python), *_program()], out)

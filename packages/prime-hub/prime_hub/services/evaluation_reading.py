@@ -83,7 +83,7 @@ def _sample(sample: dict[str, Any], position: int) -> Sample:
     except RecursionError:
         raise Invalid(f"Sample {position} of the request is nested too deeply; make it flatter.") from None
     raw = text.encode()
-    return Sample(place_of(example), index, {"example_id": shown(example), **_values(sample)}, _packed(raw), len(raw))
+    return Sample(place_of(example), index, {"example_id": shown(example), **values_of(sample)}, _packed(raw), len(raw))
 
 
 def _packed(raw: bytes) -> bytes:
@@ -121,7 +121,8 @@ def shown(value: Any, most: int = SHORT) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def _values(sample: Mapping[str, Any]) -> dict[str, Any]:
+def values_of(sample: Mapping[str, Any]) -> dict[str, Any]:
+    """What lists and means need of a sample."""
     error = sample.get("error")
     usage = _mapping(sample.get("token_usage"))
     completion = sample.get("completion")

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from prime_evals.estimates import number
 from prime_hub.web.shown import plain
 
 BEGINNING = 3_000
@@ -102,12 +103,12 @@ def conversation(sample: Mapping[str, Any], room: Room, *, every: bool) -> Conve
 
 
 def turn_rewards(sample: Mapping[str, Any]) -> list[float | None]:
-    """The reward of each step of the trajectory, where the sample has one with any."""
-    steps = sample.get("trajectory")
-    found = (
-        [step.get("reward") if isinstance(step, Mapping) else None for step in steps] if isinstance(steps, list) else []
-    )
-    plain_ones = [float(one) if isinstance(one, int | float) else None for one in found]
+    """The reward of each turn: `turn_rewards`, or those of the trajectory's steps; empty where there is none."""
+    found, steps = sample.get("turn_rewards"), sample.get("trajectory")
+    if not isinstance(found, list):
+        steps = steps if isinstance(steps, list) else []
+        found = [step.get("reward") if isinstance(step, Mapping) else None for step in steps]
+    plain_ones = [number(one) for one in found]
     return plain_ones if any(one is not None for one in plain_ones) else []
 
 

@@ -6,20 +6,22 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
 from prime_hub.api.deps import HubDep
 from prime_hub.errors import BadRequest, HubError
-from prime_hub.hub import Hub
 from prime_hub.services.evaluation_samples import OUTCOMES, SORTS, Listed
-from prime_hub.services.evaluations import Description, Of, Shown, Wanted
+from prime_hub.services.evaluations import Description, Wanted
+from prime_hub.services.shelves import Card, DatabaseShelf, Shelf
 from prime_hub.web.chart import HEIGHT, STEP, columns
 from prime_hub.web.forms import FormDep
 from prime_hub.web.render import page
-from prime_hub.web.visitors import SignedInDep, Visitor, VisitorDep
+from prime_hub.web.visitors import SignedInDep, VisitorDep
 
 router = APIRouter(include_in_schema=False)
+"""What is read: also served without a Hub."""
+changing = APIRouter(include_in_schema=False)
 EVALUATIONS = "/dashboard/evaluations"
 PER_PAGE = 50
 LISTED = 25
@@ -41,6 +43,16 @@ HEADS = {
     "seconds": "Time",
     "cost": "Cost",
 }
+REFRESH = {"Refresh": "1"}
+"""For a page with numbers that are being made."""
+
+
+async def get_shelf(hub: HubDep, visitor: VisitorDep) -> Shelf:
+    """What the pages read from; without a Hub another one takes its place (`prime_hub.viewing`)."""
+    return DatabaseShelf(hub, visitor.account, visitor.session is not None)
+
+
+ShelfDep = Annotated[Shelf, Depends(get_shelf)]
 Done = Annotated[str, Query(max_length=20)]
 Number = Annotated[int, Query(alias="page", ge=1, le=10_000)]
 
@@ -48,8 +60,7 @@ Number = Annotated[int, Query(alias="page", ge=1, le=10_000)]
 @router.get(EVALUATIONS)
 async def evaluations_page(
     request: Request,
-    hub: HubDep,
-    visitor: VisitorDep,
+    shelf: ShelfDep,
     env: Annotated[str, Query(max_length=200)] = "",
     owner: Annotated[str, Query(max_length=80)] = "",
     model: Annotated[str, Query(max_length=255)] = "",
@@ -58,15 +69,15 @@ async def evaluations_page(
 ) -> Response:
     """All that the visitor may see, newest first; of one owner, environment or model."""
     wanted = Wanted((number - 1) * LISTED, LISTED, env or None, None, owner or None, model or None)
-    found, total = await hub.evaluations.find(visitor.account, wanted)
+    found, total = await shelf.find(wanted)
     kept = {name: value for name, value in (("env", env), ("owner", owner), ("model", model)) if value}
 
     def link(**changed: str | int | None) -> str:
         query = {name: value for name, value in {**kept, **changed}.items() if value}
         return EVALUATIONS + ("?" + urlencode(query) if query else "")
 
-    mine = visitor.account.slug if visitor.account is not None else None
-    return page(
+    mine = shelf.mine
+    shown = page(
         request,
         "evaluations.html",
         rows=[row_of(one) for one in found],
@@ -79,41 +90,39 @@ async def evaluations_page(
         older=link(page=number + 1) if number * LISTED < total else None,
         done=DONE.get(done),
     )
+    if any(one.waiting for one in found):
+        shown.headers.update(REFRESH)
+    return shown
 
 
-def row_of(one: Shown) -> dict[str, Any]:
+def row_of(one: Card) -> dict[str, Any]:
     """What a list tells of an evaluation."""
-    row = one.row
-    summary = row.summary or {}
+    summary = one.summary or {}
     return {
-        "id": row.id,
-        "href": f"{EVALUATIONS}/{row.id}",
-        "name": row.name,
-        "model": row.model_name,
-        "owner": row.owner.slug,
-        "environments": [_of(of) for of in one.environments],
+        "id": one.id,
+        "href": f"{EVALUATIONS}/{one.id}",
+        "name": one.name,
+        "model": one.model,
+        "owner": one.owner,
+        "folder": one.folder,
+        "environments": one.environments,
         "version": None,
-        "status": row.status,
-        "words": WORDS[row.status],
+        "status": one.status,
+        "words": WORDS[one.status],
+        "waiting": one.waiting,
         "reward": summary.get("reward"),
         "scored": summary.get("num_scored"),
-        "samples": row.num_samples,
-        "private": row.visibility == "PRIVATE",
-        "at": row.created_at,
+        "samples": one.samples,
+        "private": one.private,
+        "at": one.at,
     }
-
-
-def _of(of: Of) -> dict[str, Any]:
-    href = f"/dashboard/environments/{quote(of.owner)}/{quote(of.name)}"
-    return {"slug": of.slug, "href": href, "version": of.version}
 
 
 @router.get(f"{EVALUATIONS}/{{evaluation_id}}")
 async def evaluation_page(
     evaluation_id: str,
     request: Request,
-    hub: HubDep,
-    visitor: VisitorDep,
+    shelf: ShelfDep,
     sort: Annotated[str, Query(max_length=20)] = "example",
     order: Annotated[str, Query(pattern="^(asc|desc)$")] = "asc",
     outcome: Annotated[str, Query(max_length=20)] = "",
@@ -124,36 +133,34 @@ async def evaluation_page(
 ) -> Response:
     """One evaluation, and a page of its rollouts."""
     listed = Listed(number, PER_PAGE, sort, order == "desc", outcome or None, error or None, example or None)
-    return await _evaluation(request, hub, visitor, evaluation_id, listed, done)
+    return await _evaluation(request, shelf, evaluation_id, listed, done)
 
 
 async def _evaluation(
     request: Request,
-    hub: Hub,
-    visitor: Visitor,
+    shelf: Shelf,
     evaluation_id: str,
     listed: Listed,
     done: str = "",
     problem: HubError | None = None,
 ) -> Response:
-    one = await hub.evaluations.one(visitor.account, evaluation_id)
-    row, samples, total = await hub.evaluation_samples.rows(visitor.account, evaluation_id, listed)
-    summary = row.summary
-    href = f"{EVALUATIONS}/{row.id}"
+    one = await shelf.one(evaluation_id)
+    samples, total = await shelf.rollouts(evaluation_id, listed)
+    summary = one.summary
+    href = f"{EVALUATIONS}/{one.id}"
     bins, top = columns(summary["histogram"]) if summary else ([], 1)
-    others, _ = await _others(hub, visitor, one)
-    return page(
+    shown = page(
         request,
         "evaluation.html",
         problem.status if problem is not None else 200,
         one=row_of(one),
         href=href,
-        user=one.user if one.user != row.owner.slug else None,
-        about=_about(one),
-        tags=row.tags,
-        arguments=_arguments(row.details),
+        user=one.user if one.user != one.owner else None,
+        about=about(one),
+        tags=one.tags,
+        arguments=arguments(one.details),
         summary=summary,
-        told=row.metrics,
+        told=one.told,
         bins=bins,
         top=top,
         height=HEIGHT,
@@ -169,19 +176,22 @@ async def _evaluation(
         last=max(1, -(-total // PER_PAGE)),
         newer=href + _query(listed, page=listed.page - 1) if listed.page > 1 else None,
         older=href + _query(listed, page=listed.page + 1) if listed.page * PER_PAGE < total else None,
-        others=others,
-        may_change=one.may_change and visitor.session is not None,
+        others=await _others(shelf, one),
+        may_change=one.may_change,
         done=DONE.get(done),
         problem=problem.detail if problem is not None else None,
     )
+    if one.waiting:
+        shown.headers.update(REFRESH)
+    return shown
 
 
-async def _others(hub: Hub, visitor: Visitor, one: Shown) -> tuple[list[dict[str, Any]], int]:
+async def _others(shelf: Shelf, one: Card) -> list[dict[str, Any]]:
     """Those of the same environment, to compare it with."""
     if not one.environments:
-        return [], 0
-    found, total = await hub.evaluations.find(visitor.account, Wanted(0, 26, one.environments[0].slug))
-    return [row_of(other) for other in found if other.row.id != one.row.id and other.row.finalized_at], total
+        return []
+    found, _ = await shelf.find(Wanted(0, 26, one.environments[0].slug))
+    return [row_of(other) for other in found if other.id != one.id and other.finished]
 
 
 def _shown_columns(summary: Mapping[str, Any] | None) -> list[str]:
@@ -241,27 +251,30 @@ def _chosen(href: str, listed: Listed) -> list[dict[str, str]]:
     ]
 
 
-def _about(one: Shown) -> list[tuple[str, str]]:
-    row, told = one.row, one.row.details
+def about(one: Card) -> list[tuple[str, str]]:
+    """What it is besides its name."""
+    told = one.details
     numbers = (told.get("num_examples"), told.get("rollouts_per_example"))
     planned = f"{numbers[0]} examples × {numbers[1]} rollouts" if all(isinstance(n, int) for n in numbers) else ""
     found = [
         ("Planned", planned),
-        ("Run", row.run_id or ""),
-        ("Framework", row.framework),
-        ("Task", row.task_type or ""),
+        ("Run", one.run_id),
+        ("Framework", one.framework),
+        ("Task", one.task),
     ]
     return [(name, text) for name, text in found if text]
 
 
-def _arguments(details: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def arguments(details: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """What the run was given, apart from its numbers."""
     names = {"env_args": "Arguments of the environment", "sampling_args": "Sampling"}
     return [(word, details[name]) for name, word in names.items() if details.get(name)]
 
 
-@router.post(f"{EVALUATIONS}/{{evaluation_id}}/visibility")
-async def visibility(evaluation_id: str, request: Request, hub: HubDep, me: SignedInDep, form: FormDep) -> Response:
+@changing.post(f"{EVALUATIONS}/{{evaluation_id}}/visibility")
+async def visibility(
+    evaluation_id: str, request: Request, hub: HubDep, shelf: ShelfDep, me: SignedInDep, form: FormDep
+) -> Response:
     """Open or close it."""
     wanted = form.text("visibility")
     try:
@@ -269,11 +282,11 @@ async def visibility(evaluation_id: str, request: Request, hub: HubDep, me: Sign
             raise BadRequest("An evaluation is PUBLIC or PRIVATE.")
         await hub.evaluations.change(me.account, evaluation_id, Description(public=wanted == "PUBLIC"))
     except BadRequest as error:
-        return await _evaluation(request, hub, me.visitor, evaluation_id, Listed(limit=PER_PAGE), problem=error)
+        return await _evaluation(request, shelf, evaluation_id, Listed(limit=PER_PAGE), problem=error)
     return RedirectResponse(f"{EVALUATIONS}/{quote(evaluation_id)}?done={wanted}", status_code=303)
 
 
-@router.post(f"{EVALUATIONS}/{{evaluation_id}}/delete")
+@changing.post(f"{EVALUATIONS}/{{evaluation_id}}/delete")
 async def delete(evaluation_id: str, hub: HubDep, me: SignedInDep, form: FormDep) -> Response:
     """Delete it, for good."""
     await hub.evaluations.delete(me.account, evaluation_id)

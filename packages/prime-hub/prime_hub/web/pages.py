@@ -12,18 +12,20 @@ from prime_hub.web.render import page, static
 from prime_hub.web.visitors import VisitorDep
 
 router = APIRouter(include_in_schema=False)
+static_router = APIRouter(include_in_schema=False)
+"""What every page loads."""
 
 START = "/dashboard/start"
 ENVIRONMENTS = "/dashboard/environments"
 
 
-@router.get("/static/hub.css")
+@static_router.get("/static/hub.css")
 async def css() -> Response:
     """Our one stylesheet."""
     return _kept("hub.css", "text/css")
 
 
-@router.get("/static/hub.js")
+@static_router.get("/static/hub.js")
 async def script() -> Response:
     """Our one script, which no page needs."""
     return _kept("hub.js", "text/javascript")

@@ -54,20 +54,33 @@ def _templates() -> jinja2.Environment:
 def page(request: Request, name: str, status: int = 200, **values: Any) -> HTMLResponse:
     """A page from a template. Values are escaped unless they are `Markup`.
 
-    Every template knows `visitor` (`visitors.Visitor`; None where nobody asked who looks).
+    Every template knows `visitor` (`visitors.Visitor`; None where nobody asked who looks), and `local`: where runs are looked
+    for, without a Hub; empty on one.
     """
+    local = getattr(request.app.state, "places", "")
+    values.setdefault("house", "prime eval view" if local else "Environments Hub")
+    values.setdefault("local", local)
     values.setdefault("search", "")
     values.setdefault("search_kept", [])
     visitor = getattr(request.state, "visitor", None)
-    text = (
-        _templates()
-        .get_template(name)
-        .render(css=static("hub.css")[1], script=static("hub.js")[1], program=__version__, visitor=visitor, **values)
+    text = rendered(
+        name, css=static("hub.css")[1], script=static("hub.js")[1], program=__version__, visitor=visitor, **values
     )
-    kept = "no-cache" if visitor is None or visitor.account is None else "private, no-store"
+    kept = "private, no-store" if local or (visitor is not None and visitor.account is not None) else "no-cache"
     return HTMLResponse(
         text, status_code=status, headers={"Cache-Control": kept, "Vary": "Authorization, Cookie", **POLICY}
     )
+
+
+def prepare(*names: str) -> None:
+    """Compile templates before they are asked for."""
+    for name in names:
+        _templates().get_template(name)
+
+
+def rendered(name: str, **values: Any) -> str:
+    """A template with values, which are escaped unless they are `Markup`."""
+    return _templates().get_template(name).render(**values)
 
 
 def error_page(

@@ -10,12 +10,9 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from prime_hub.api.deps import HubDep
-from prime_hub.db.models import EvaluationSample
 from prime_hub.web.conversations import Room, conversation, told, turn_rewards
-from prime_hub.web.evaluations import EVALUATIONS, row_of
+from prime_hub.web.evaluations import EVALUATIONS, ShelfDep, row_of
 from prime_hub.web.render import page
-from prime_hub.web.visitors import VisitorDep
 
 router = APIRouter(include_in_schema=False)
 ROLLOUT = f"{EVALUATIONS}/{{evaluation_id}}/rollouts/{{sample_id}}"
@@ -26,32 +23,32 @@ ERROR_CHARACTERS = 20_000
 
 @router.get(ROLLOUT)
 async def rollout_page(
-    evaluation_id: str, sample_id: str, request: Request, hub: HubDep, visitor: VisitorDep, every: bool = False
+    evaluation_id: str, sample_id: str, request: Request, shelf: ShelfDep, every: bool = False
 ) -> Response:
     """A rollout: what was said, what it was given for it. `every`: also what comes after the first 200 messages."""
-    one = await hub.evaluations.one(visitor.account, evaluation_id)
-    _, row, data = await hub.evaluation_samples.one(visitor.account, evaluation_id, sample_id)
-    before, after = await hub.evaluation_samples.beside(row)
-    href = f"{EVALUATIONS}/{one.row.id}"
-    values = await asyncio.to_thread(_values, data, every)
+    one = await shelf.one(evaluation_id)
+    opened = await shelf.rollout(evaluation_id, sample_id)
+    href = f"{EVALUATIONS}/{one.id}"
+    values = await asyncio.to_thread(rollout_values, opened.data, every)
     return page(
         request,
         "rollout.html",
         one=row_of(one),
         href=href,
-        here=_address(href, row),
-        row=row,
-        before=_address(href, before) if before is not None else None,
-        after=_address(href, after) if after is not None else None,
+        here=_address(href, opened.row.id),
+        row=opened.row,
+        before=_address(href, opened.before) if opened.before is not None else None,
+        after=_address(href, opened.after) if opened.after is not None else None,
         **values,
     )
 
 
-def _address(href: str, row: EvaluationSample) -> str:
-    return f"{href}/rollouts/{row.id}"
+def _address(href: str, rollout_id: str) -> str:
+    return f"{href}/rollouts/{rollout_id}"
 
 
-def _values(data: bytes, every: bool) -> dict[str, Any]:
+def rollout_values(data: bytes, every: bool) -> dict[str, Any]:
+    """What a rollout's page tells, from its JSON."""
     sample: dict[str, Any] = json.loads(data)
     room = Room()
     found = conversation(sample, room, every=every)
@@ -67,7 +64,7 @@ def _values(data: bytes, every: bool) -> dict[str, Any]:
         "usage": _numbers(usage),
         "timing": _numbers(timing),
         "failures": _failures(sample.get("reward_errors")),
-        "error": Room(ERROR_CHARACTERS).piece(_error(error)) if error else None,
+        "error": Room(ERROR_CHARACTERS).piece(error_text(error)) if error else None,
         "raw_text": Room(RAW_CHARACTERS).piece(text),
         "size": len(data),
     }
@@ -89,7 +86,8 @@ def _failures(given: Any) -> list[tuple[str, str]]:
     return [(str(name)[:80], told(why)[:1000]) for name, why in list(found)[:50]]
 
 
-def _error(error: Any) -> str:
+def error_text(error: Any) -> str:
+    """An error as a row of results.jsonl has it, with its causes."""
     if not isinstance(error, Mapping):
         return told(error)
     words = [error.get("message"), error.get("error_chain_repr")]
@@ -106,8 +104,8 @@ def _tools(given: Any) -> list[str]:
 
 
 @router.get(f"{ROLLOUT}/raw")
-async def raw(evaluation_id: str, sample_id: str, hub: HubDep, visitor: VisitorDep) -> Response:
+async def raw(evaluation_id: str, sample_id: str, shelf: ShelfDep) -> Response:
     """All of it, as plain text that no browser takes for anything else."""
-    _, _, data = await hub.evaluation_samples.one(visitor.account, evaluation_id, sample_id)
+    data = (await shelf.rollout(evaluation_id, sample_id)).data
     kept = {"Cache-Control": "private, no-store", "Vary": "Authorization, Cookie"}
     return Response(data, media_type="text/plain; charset=utf-8", headers=kept)

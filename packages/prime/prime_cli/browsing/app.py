@@ -9,7 +9,7 @@ from typing import ClassVar
 from textual.app import App
 from textual.binding import Binding, BindingType
 
-from prime_cli.browsing.sources import is_run, open_source
+from prime_evals.sources import is_run, open_source
 
 
 class Browser(App[None]):

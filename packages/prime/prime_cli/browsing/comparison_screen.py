@@ -12,13 +12,13 @@ from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from prime_cli.browsing.conversation import parts_of, raw
-from prime_cli.browsing.sources import OfficialRun, OwnRun
 from prime_cli.browsing.summary import title
 from prime_cli.browsing.table import Cell, Column, Row, RowsTable
 from prime_cli.browsing.text_view import TextView
 from prime_cli.browsing.words import number, signed
 from prime_evals.comparison import Comparison, Pair, compare_runs
 from prime_evals.estimates import by_example
+from prime_evals.sources import OfficialRun, OwnRun
 
 COLUMNS = (
     Column("example", 10, grows=True, sort="example"),

@@ -11,8 +11,8 @@ from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
 
 from prime_cli.browsing.conversation import parts_of, raw
-from prime_cli.browsing.sources import OfficialRun, OwnRun
 from prime_cli.browsing.text_view import Part, TextView
+from prime_evals.sources import OfficialRun, OwnRun
 
 
 class RolloutScreen(Screen[int]):

@@ -15,11 +15,11 @@ from textual.widgets import Footer, Input, Static
 from textual.worker import get_current_worker
 
 from prime_cli.browsing.order import sorted_places
-from prime_cli.browsing.sources import OfficialRun, OwnRun
 from prime_cli.browsing.summary import facts, histogram_text, title
 from prime_cli.browsing.table import Cell, Column, Row, RowsTable
 from prime_cli.browsing.wanted import HELP, Wanted, parse
 from prime_cli.browsing.words import number, thousands
+from prime_evals.sources import OfficialRun, OwnRun
 
 COLUMNS = (
     Column("example", 9, grows=True, sort="example"),

@@ -14,10 +14,10 @@ from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
 from textual.worker import get_current_worker
 
-from prime_cli.browsing.sources import About, find_runs, open_source
 from prime_cli.browsing.table import Cell, Column, Row, RowsTable
 from prime_cli.browsing.words import moment, number
 from prime_evals.estimates import by_example, clustered_mean
+from prime_evals.sources import About, find_folders, open_source
 
 COLUMNS = (
     Column("", 1),
@@ -111,7 +111,7 @@ class RunsScreen(Screen[None]):
     @work(thread=True, exclusive=True)
     def _look(self) -> None:
         worker = get_current_worker()
-        directories = find_runs(self.places)
+        directories = find_folders(self.places)
         known = {entry.directory: entry for entry in self.entries}
         entries = [known.get(directory) or Entry(directory) for directory in directories]
         self.app.call_from_thread(self._take, entries)

@@ -245,3 +245,45 @@ def tui(
     from prime_cli.browsing.command import browse
 
     browse(folders or [])
+
+
+@app.command(epilog=examples("prime eval view", "prime eval view outputs/evals/my-env--gpt-4.1-mini --no-open"))
+def view(
+    folders: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[DIR]...", help="A run, or folders with runs in them [default: ./outputs, ./environments]"
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option("--port", metavar="PORT", min=0, max=65535, help="0 for any free one.")] = 0,
+    opening: Annotated[bool, typer.Option("--open/--no-open", help="Whether to open it in your browser.")] = True,
+) -> None:
+    """Look at runs in the browser, as a Hub shows them, without one. For you on this machine only."""
+    from prime_cli.browsing.command import places_of
+    from prime_cli.viewing import view as serve
+
+    raise typer.Exit(serve(places_of(folders or []), port, opening))
+
+
+@app.command(
+    epilog=examples(
+        "prime eval export outputs/evals/my-env--gpt/1a2b3c4d --html run.html",
+        "prime eval export DIR --html failed.html --only failed --max-mb 20",
+    )
+)
+def export(
+    html: Annotated[str, typer.Option("--html", metavar="FILE", help="Where to write it; - is standard output.")],
+    directory: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="A run's folder.", show_default="the newest run here")
+    ] = None,
+    only: Annotated[Outcome | None, typer.Option("--only", help="Rollouts that ended so.")] = None,
+    max_mb: Annotated[
+        float, typer.Option("--max-mb", metavar="MB", min=0.1, max=9999, help="Room for rollouts and conversations.")
+    ] = 50.0,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Write over a file that is there.")] = False,
+) -> None:
+    """Write a run as one HTML page that needs nothing else: numbers, rollouts, conversations."""
+    from prime_cli.evaluations.folder import find_run
+    from prime_cli.viewing import export as write
+
+    raise typer.Exit(write(find_run(directory), html, only.value if only else None, max_mb, force))

@@ -75,6 +75,7 @@ class Command:
     verbose: bool = False
     yes: bool = False
     python: str | None = None
+    push: bool = False
     only: list[int] | None = None
     summary_to: str | None = None
 

@@ -141,6 +141,7 @@ def add_options(made: argparse.ArgumentParser, full: bool) -> None:
     if full:
         add("--python", metavar="PYTHON", help="interpreter to run in (the one that 'prime env install' installs into)")
         add("-y", "--yes", action="store_true", help="install environments that are missing without asking")
+        add("--push", action="store_true", help="push the results to your Hub when they are there")
     _model(made)
     _amount(made)
     _results(made)
@@ -243,6 +244,8 @@ def _results(made: argparse.ArgumentParser) -> None:
 def check_values(command: Command) -> None:
     """Raises ValueError, with a sentence, for options that do not go together."""
     for run in command.runs:
+        if command.push and not run.save:
+            raise ValueError("--push sends the results that are recorded; leave --no-save out")
         if run.resume is not None and not run.save:
             raise ValueError("--resume needs the results it continues; leave --no-save out")
         if run.retry is not None and run.resume is None:

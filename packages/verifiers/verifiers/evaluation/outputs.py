@@ -2,7 +2,9 @@
 
 Fields: example_id, rollout_index (ours), prompt, completion, answer, info, reward (None when unscored), error {error,
 error_chain_repr, error_chain_str, message}, timing (seconds), is_completed, is_truncated, stop_condition, metrics
-(also flat), reward_errors (why a reward function counted 0.0, by its name; where there are any), tool_defs, token_usage (see `verifiers.utils.usage`), and the state columns asked for.
+(also flat), reward_errors (why a reward function counted 0.0, by its name; where there are any), turn_rewards (what the
+environment gave for each turn, None for none; where there are any), tool_defs, token_usage (see `verifiers.utils.usage`),
+and the state columns asked for.
 """
 
 from __future__ import annotations
@@ -63,12 +65,25 @@ def state_to_output(state: State, state_columns: Iterable[str] = ()) -> RolloutO
     }
     if failures := state.get("reward_errors"):
         output["reward_errors"] = dict(failures)
+    if rewards := turn_rewards(state):
+        output["turn_rewards"] = rewards
     for name, value in metrics.items():
         output.setdefault(name, value)
     for column in state_columns:
         value = token_steps(state["trajectory"]) if column == TOKEN_STEPS else state.get(column)
         output[column] = _column(column, value)
     return output
+
+
+def turn_rewards(state: State) -> list[float | None]:
+    """The reward that the environment gave for each turn, None for none; empty where no turn has one.
+
+    Not what steps inherit from the rollout when it is scored (`set_advantages`).
+    """
+    given = state.get("turn_rewards")
+    if given is None:
+        given = [step.get("reward") for step in state.get("trajectory") or ()]
+    return list(given) if any(one is not None for one in given) else []
 
 
 def _column(name: str, value: Any) -> Any:

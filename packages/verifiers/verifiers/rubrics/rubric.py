@@ -199,8 +199,12 @@ def note_failure(state: State, func: Callable[..., Any], error: BaseException) -
 
 def set_advantages(states: Sequence[State]) -> None:
     """Advantage = reward minus the mean of the scored rollouts; steps inherit reward and advantage where they have
-    none.
+    none. What the steps had before is kept in `state["turn_rewards"]`, empty where that was nothing.
     """
+    for state in states:
+        given = [step["reward"] for step in state["trajectory"]]
+        # Of the first time only: scored again, a step has what it inherited.
+        state.setdefault("turn_rewards", given if any(one is not None for one in given) else [])
     scored = [state for state in states if state.get("reward") is not None]
     mean = sum(state["reward"] for state in scored) / len(scored) if scored else 0.0
     for state in scored:

@@ -1,4 +1,4 @@
-"""What the browser opens: a run of ours by its index, or a folder as the official command writes it."""
+"""What browsers of runs open: a run of ours by its index, or a folder as the official command writes it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from prime_evals import Brief, NotARun, open_run
+from prime_evals.briefs import Brief
+from prime_evals.errors import NotARun
+from prime_evals.opened import open_run
 
 SKIPPED = frozenset({"node_modules", "__pycache__", "site-packages", ".venv", ".git"})
 DEEPEST = 8
@@ -215,7 +217,7 @@ def open_source(directory: Path) -> OwnRun | OfficialRun:
     raise NotARun(f"No evaluation run in {directory}: it holds neither {_ATTEMPTS} nor {_RESULTS}.")
 
 
-def find_runs(places: Sequence[Path]) -> list[Path]:
+def find_folders(places: Sequence[Path]) -> list[Path]:
     """The folders of runs at and under `places`, newest first."""
     found: dict[Path, float] = {}
     for place in places:
