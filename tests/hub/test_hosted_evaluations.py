@@ -10,8 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import HubFactory, RunningHub
+from tests.conftest import RunningHub
+from tests.hub.browsing import Browser
 from tests.hub.checking import CODE, hosted, push_checkable
+from tests.hub.team import make_team
 from tests.support.openai_server import OpenAIServer, text
 
 GOING = ("PENDING", "RUNNING")
@@ -228,14 +230,71 @@ def test_a_hub_that_is_killed_in_the_middle_plays_it_again_and_doubles_nothing(h
     gone(hub)
 
 
-def test_its_time_is_limited(start_hub: HubFactory, tmp_path: Path) -> None:
+def test_its_time_is_limited(hub: RunningHub) -> None:
+    gate = hub.data_dir.with_name("gate")
+    gate.touch()
+    one = push_checkable(hub.api, "late", gated(gate))
+    made = run(hub.api, one.environment_id, config={"num_examples": 3, "max_concurrent": 1, "timeout_minutes": 7})
+    assert hub.sql("SELECT seconds FROM hosted_runs")[0][0] == 420.0
+    until(hub.api, made, "RUNNING")
+    hub.kill()  # the minutes of a test are seconds
+    hub.close_clients()
+    hub.sql("UPDATE hosted_runs SET seconds = 8 WHERE evaluation_id = :one", one=made)
+    hub.start()
+    end = time.monotonic() + 180
+    while "begins anew" not in logs(hub.api, made) and time.monotonic() < end:
+        time.sleep(0.1)
+    found = until(hub.api, made)
+    assert (found["status"], found["error_message"][:19]) == ("TIMEOUT", "It took longer than"), found
+    gone(hub)
+
+
+def test_of_a_team(module_hub: RunningHub) -> None:
+    team = make_team(module_hub, "runners")
+    olga, stan = team["olga"], team["stan"]
+    one = push_checkable(olga, "of-olga")
+    made = run(olga, one.environment_id, team_id="runners")
+    assert until(olga, made)["owner"]["name"] == "runners"
+    member = next(name for name in team.people if name not in ("olga", "stan"))
+    assert "Installing" in logs(team[member], made)
+    assert stan.get(f"/hosted-evaluations/{made}/logs").status_code == 404
+    assert stan.patch(f"/hosted-evaluations/{made}/cancel").status_code == 404
+    secret = {"name": "A_SECRET", "value": "olgas-own-secret"}
+    assert olga.post(f"/environmentshub/{one.environment_id}/secrets", json=secret).is_success
+    found = until(olga, run(olga, one.environment_id, team_id="runners"))
+    assert found["status"] == "FAILED" and "that are not runners's" in found["error_message"], found
+
+
+def test_a_public_ones_log_is_its_owners(module_hub: RunningHub) -> None:
+    one = push_checkable(module_hub.api, "shown")
+    made = run(module_hub.api, one.environment_id, is_public=True)
+    until(module_hub.api, made)
+    nobody = module_hub.client()
+    assert get(nobody, made)["is_hosted"] is True
+    refused = nobody.get(f"/hosted-evaluations/{made}/logs")
+    assert refused.status_code == 403 and f"is for {module_hub.owner} only" in refused.json()["detail"]
+    assert "Installing" not in Browser(module_hub).get(f"/dashboard/evaluations/{made}").text
+
+
+def test_its_page_has_its_log_and_a_button_that_ends_it(module_hub: RunningHub, tmp_path: Path) -> None:
+    api = module_hub.api
     gate = tmp_path / "gate"
     gate.touch()
-    hub = start_hub()
-    one = push_checkable(hub.api, "late", gated(gate))
-    made = run(hub.api, one.environment_id, config={"num_examples": 4, "rollouts_per_example": 1})
-    hub.sql("UPDATE hosted_runs SET seconds = 0.5 WHERE evaluation_id = :one", one=made)
-    found = until(hub.api, made, "RUNNING", "TIMEOUT")
+    browser = Browser(module_hub)
+    link = api.post("/user/sign-in-link").json()["data"]
+    assert browser.get(f"{link['path']}?code={link['code']}").status == 200
+    one = push_checkable(api, "paged", gated(gate, 0))
+    made = run(api, one.environment_id)
+    until(api, made, "RUNNING")
+    place = f"/dashboard/evaluations/{made}"
+    shown = browser.get(place)
+    assert "This Hub runs it itself; it is playing now" in shown.text and "Installing" in shown.text
+    assert "prime eval push DIR" not in shown.text
+    answer = browser.submit(shown, f"{place}/cancel")
+    assert "The run is ending." in answer.text
     gate.unlink()
-    found = until(hub.api, made)
-    assert found["status"] in ("TIMEOUT", "COMPLETED"), found
+    assert until(api, made)["status"] == "CANCELLED"
+    assert not [form for form in browser.get(place).forms if form.action.endswith("/cancel")]
+    pushed = api.post("/evaluations/", json={"name": "pushed"}).json()["evaluation_id"]
+    for answer in (api.get(f"/hosted-evaluations/{pushed}/logs"), api.patch(f"/hosted-evaluations/{pushed}/cancel")):
+        assert answer.status_code == 422 and "was pushed, and not run by this Hub" in answer.json()["detail"]

@@ -36,9 +36,7 @@ async def begin(body: RunBody, account: AccountDep, token: TokenDep, hub: HubDep
         raise Forbidden(
             "This API key may not do that: a run is given its environment's secrets, which takes environments:write."
         )
-    asked = Asked(
-        body.environment_ids, body.inference_model, body.eval_config, body.name, body.team_id, body.is_public
-    )
+    asked = Asked(body.environment_ids, body.inference_model, body.eval_config, body.name, body.team_id, body.is_public)
     made = await hub.hosted_evaluations.ask(account, asked)
     ids = [one.row.id for one in made]
     return {

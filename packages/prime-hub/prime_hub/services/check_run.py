@@ -134,9 +134,7 @@ class CheckRuns:
         )
         code = await stack.enter_async_context(self._hosted.image(recipe, BUILD_SECONDS))
         content = (await asyncio.to_thread(summarise, archive)).manifest
-        manifest, image, no_image = await server_of(
-            self._access, subject.account, subject.environment, content
-        )
+        manifest, image, no_image = await server_of(self._access, subject.account, subject.environment, content)
         task = {
             "archive": ARCHIVE,
             "owner": subject.environment.owner.slug,

@@ -73,7 +73,9 @@ _ELSEWHERE = {
 def read_config(given: Mapping[str, Any]) -> dict[str, Any]:
     """The same, each value as it must be. Raises Invalid with the field that is not."""
     if len(json.dumps(given)) > BYTES:
-        raise Invalid(f"The eval_config is larger than {BYTES >> 10} KiB; what is so long belongs into the environment.")
+        raise Invalid(
+            f"The eval_config is larger than {BYTES >> 10} KiB; what is so long belongs into the environment."
+        )
     found: dict[str, Any] = {}
     for name, value in given.items():
         if value is None:

@@ -101,9 +101,13 @@ class HostedEvaluations:
         """
         config = read_config(asked.config)
         if not asked.environments or len(asked.environments) > MOST_AT_ONCE:
-            raise Invalid(f"Name the environments of the run by their ids (environment_ids), 1 to {MOST_AT_ONCE} of them.")
+            raise Invalid(
+                f"Name the environments of the run by their ids (environment_ids), 1 to {MOST_AT_ONCE} of them."
+            )
         minutes = config.get("timeout_minutes")
-        seconds = self._settings.hosted_seconds if minutes is None else min(60.0 * minutes, self._settings.hosted_seconds)
+        seconds = (
+            self._settings.hosted_seconds if minutes is None else min(60.0 * minutes, self._settings.hosted_seconds)
+        )
         # All are looked at before one is made.
         versions = {one: await self._newest(account, one) for one in asked.environments}
         made = []
@@ -119,7 +123,7 @@ class HostedEvaluations:
                 if (count := await session.scalar(waiting) or 0) >= self._settings.waiting_hosted:
                     raise TooMany(f"{count} evaluations wait on this Hub already; ask again in a while.")
                 row.status, row.is_hosted = "PENDING", True
-                row.name = asked.name and row.name or f"{environment.name} · {row.model_name}"
+                row.name = row.name if asked.name else f"{environment.name} · {row.model_name}"
                 session.add(
                     HostedRun(
                         evaluation_id=row.id,
@@ -162,6 +166,13 @@ class HostedEvaluations:
             if run is None:
                 raise _not_hosted(evaluation_id)
             return run.log or ""
+
+    async def log_for(self, account: Account | None, evaluation_id: str) -> str | None:
+        """The same for a page; None for those whom the log is not for."""
+        try:
+            return await self.logs(account, evaluation_id)
+        except (Forbidden, Invalid, NotFound):
+            return None
 
     async def cancel(self, account: Account, evaluation_id: str) -> str:
         """Have a run end, and what is being played be finished; a sentence on what happens. May be repeated. Raises
@@ -377,4 +388,6 @@ class _Keeping:
 
 
 def _not_hosted(evaluation_id: str) -> Invalid:
-    return Invalid(f"Evaluation {evaluation_id} was pushed, and not run by this Hub: it has no log and nothing to cancel.")
+    return Invalid(
+        f"Evaluation {evaluation_id} was pushed, and not run by this Hub: it has no log and nothing to cancel."
+    )

@@ -141,9 +141,7 @@ def _endpoint(table: Any, number: int) -> Endpoint:
         raise ValueError(f"the type of {place} is none of {', '.join(TYPES)}")
     models = _texts(table.get("models"), f"models of {place}")
     accounts = _texts(table["accounts"], f"accounts of {place}") if "accounts" in table else None
-    return Endpoint(
-        table["name"], table["url"], models, kind, accounts, table.get("key_var"), table.get("key_file")
-    )
+    return Endpoint(table["name"], table["url"], models, kind, accounts, table.get("key_var"), table.get("key_file"))
 
 
 def _texts(given: Any, what: str) -> tuple[str, ...]:

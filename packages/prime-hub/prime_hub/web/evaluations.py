@@ -14,6 +14,7 @@ from prime_hub.errors import BadRequest, HubError
 from prime_hub.hub import Hub
 from prime_hub.services.evaluation_samples import OUTCOMES, SORTS, Listed
 from prime_hub.services.evaluations import Description, Of, Shown, Wanted
+from prime_hub.services.hosted_evaluations import GOING
 from prime_hub.web.chart import HEIGHT, STEP, columns
 from prime_hub.web.forms import FormDep
 from prime_hub.web.render import page
@@ -23,7 +24,14 @@ router = APIRouter(include_in_schema=False)
 EVALUATIONS = "/dashboard/evaluations"
 PER_PAGE = 50
 LISTED = 25
-DONE = {"PUBLIC": "It is public now.", "PRIVATE": "It is private now.", "deleted": "The evaluation is deleted."}
+LOG_SHOWN = 64 * 1024
+"""Characters of a log on a page."""
+DONE = {
+    "PUBLIC": "It is public now.",
+    "PRIVATE": "It is private now.",
+    "deleted": "The evaluation is deleted.",
+    "cancelled": "The run is ending.",
+}
 WORDS = {
     "PENDING": "Waiting",
     "RUNNING": "Not finished",
@@ -94,7 +102,7 @@ def row_of(one: Shown) -> dict[str, Any]:
         "environments": [_of(of) for of in one.environments],
         "version": None,
         "status": row.status,
-        "words": WORDS[row.status],
+        "words": "Running" if row.is_hosted and row.status == "RUNNING" else WORDS[row.status],
         "reward": summary.get("reward"),
         "scored": summary.get("num_scored"),
         "samples": row.num_samples,
@@ -142,6 +150,7 @@ async def _evaluation(
     href = f"{EVALUATIONS}/{row.id}"
     bins, top = columns(summary["histogram"]) if summary else ([], 1)
     others, _ = await _others(hub, visitor, one)
+    log = await hub.hosted_evaluations.log_for(visitor.account, row.id) if row.is_hosted else None
     return page(
         request,
         "evaluation.html",
@@ -153,6 +162,10 @@ async def _evaluation(
         tags=row.tags,
         arguments=_arguments(row.details),
         summary=summary,
+        hosted=row.is_hosted,
+        wrong=row.error_message if row.is_hosted and log is not None else None,
+        log=log[-LOG_SHOWN:] if log is not None else None,
+        cancels=row.is_hosted and row.status in GOING and one.may_change and visitor.session is not None,
         told=row.metrics,
         bins=bins,
         top=top,
@@ -271,6 +284,13 @@ async def visibility(evaluation_id: str, request: Request, hub: HubDep, me: Sign
     except BadRequest as error:
         return await _evaluation(request, hub, me.visitor, evaluation_id, Listed(limit=PER_PAGE), problem=error)
     return RedirectResponse(f"{EVALUATIONS}/{quote(evaluation_id)}?done={wanted}", status_code=303)
+
+
+@router.post(f"{EVALUATIONS}/{{evaluation_id}}/cancel")
+async def cancel(evaluation_id: str, hub: HubDep, me: SignedInDep, form: FormDep) -> Response:
+    """End its run."""
+    await hub.hosted_evaluations.cancel(me.account, evaluation_id)
+    return RedirectResponse(f"{EVALUATIONS}/{quote(evaluation_id)}?done=cancelled", status_code=303)
 
 
 @router.post(f"{EVALUATIONS}/{{evaluation_id}}/delete")

@@ -30,7 +30,8 @@ ROW_BYTES = 12 * 1024 * 1024
 LOOK_SECONDS = 1.0
 BEAT_SECONDS = 15.0
 LOG_BYTES = 16 * 1024
-HEALTH_SECONDS = 180.0
+HEALTH_TRIES = 480
+"""A quarter of a second apart, or as long as a server takes to say nothing."""
 LAST_SECONDS = 15.0
 """Between SIGTERM and SIGKILL."""
 
@@ -60,7 +61,10 @@ class Rows:
                 if record.length > ROW_BYTES:
                     kept = ("example_id", "rollout_index", "reward", "metrics", "stop_condition", "is_truncated")
                     row = {name: row[name] for name in kept if name in row}
-                    row["error"] = {"error": "TooLarge", "message": f"The rollout is larger than {ROW_BYTES >> 20} MiB."}
+                    row["error"] = {
+                        "error": "TooLarge",
+                        "message": f"The rollout is larger than {ROW_BYTES >> 20} MiB.",
+                    }
                 if batch and size + record.length > BATCH_BYTES:
                     yield batch
                     batch, size = [], 0
@@ -171,13 +175,13 @@ async def _until_healthy(link: Link, url: str) -> None:
     """Wait for the server of the environment's image; what is wrong with one that never answers is told by the run."""
     from verifiers.openenv.probe import health_problem, new_client
 
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + HEALTH_SECONDS
+    problem: str | None = None
     async with new_client(url) as client:
-        while (problem := await health_problem(client, url, 5.0)) is not None and loop.time() < deadline:
-            await asyncio.sleep(0.2)
-    if problem is not None:
-        await link.send({"log": f"The server of the environment's image is not healthy: {problem}\n"})
+        for _ in range(HEALTH_TRIES):
+            if (problem := await health_problem(client, url, 5.0)) is None:
+                return
+            await asyncio.sleep(0.25)
+    await link.send({"log": f"The server of the environment's image is not healthy: {problem}\n"})
 
 
 if __name__ == "__main__":
