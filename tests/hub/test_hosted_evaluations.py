@@ -188,6 +188,8 @@ def test_cancelling_keeps_what_is_played(module_hub: RunningHub, tmp_path: Path)
     assert (found["status"], found["total_samples"]) == ("RUNNING", 1), logs(api, made)
     answer = api.patch(f"/hosted-evaluations/{made}/cancel")
     assert "is ending" in answer.json()["message"], answer.text
+    while "The run is being ended (SIGINT)" not in logs(api, made):
+        time.sleep(0.1)
     gate.unlink()
     found = until(api, made)
     assert (found["status"], found["error_message"]) == ("CANCELLED", "It was cancelled."), found

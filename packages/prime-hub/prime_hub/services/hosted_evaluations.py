@@ -362,6 +362,7 @@ class _Keeping:
         self._service, self._id, self._text = service, evaluation_id, text
         self._written = text
         self._at = 0.0
+        self._later: asyncio.Task[None] | None = None
         self.told: dict[str, Any] = {}
 
     async def started(self) -> None:
@@ -372,14 +373,25 @@ class _Keeping:
 
     async def log(self, text: str) -> None:
         self._text = (self._text + text)[-LOG_CHARACTERS:]
-        if time.monotonic() - self._at >= LOG_SECONDS:
-            await self.flush()
+        if self._later is None or self._later.done():
+            self._later = asyncio.create_task(self._soon(), name=f"log of {self._id}")
+
+    async def _soon(self) -> None:
+        await asyncio.sleep(max(0.0, self._at + LOG_SECONDS - time.monotonic()))
+        await self._write()
 
     async def about(self, metadata: dict[str, Any]) -> None:
         self.told = metadata
 
     async def flush(self) -> None:
         """Write down what was not yet."""
+        if self._later is not None:
+            self._later.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._later
+        await self._write()
+
+    async def _write(self) -> None:
         if self._text == self._written:
             return
         self._at, self._written = time.monotonic(), self._text

@@ -158,6 +158,8 @@ async def _stop(link: Link, child: asyncio.subprocess.Process, grace: float) -> 
     for number, seconds in steps:
         with contextlib.suppress(ProcessLookupError):
             child.send_signal(number)
+        with contextlib.suppress(OSError):
+            await link.send({"log": f"The run is being ended ({number.name}).\n"})
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(child.wait()), seconds)
             return
