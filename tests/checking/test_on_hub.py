@@ -62,6 +62,18 @@ def test_a_server_is_started_played_and_looked_at(author: Prime, hub: RunningHub
     assert "Checking episodes" in done.stderr and hosted(hub.data_dir) == []
 
 
+def test_an_evaluation_by_the_hub_plays_on_a_server_of_its_image(author: Prime, hub: RunningHub, made) -> None:
+    full = published(author, hub, made(BASE), "hosted-guess")
+    done = author("eval", "run", full, "--hosted", "-m", "baseline/random", "-n", "2", "-r", "1", "--follow")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = hub.api.get("/evaluations/", params={"environment_name": full}).json()["evaluations"][0]
+    log = hub.api.get(f"/hosted-evaluations/{found['id']}/logs").json()["logs"]
+    assert (found["status"], found["total_samples"]) == ("COMPLETED", 2), log
+    samples = hub.api.get(f"/evaluations/{found['id']}/samples").json()["samples"]
+    assert all(row["error"] is None for row in samples), log
+    assert hosted(hub.data_dir) == []
+
+
 def test_a_mistake_of_the_server_is_found_and_only_that(author: Prime, hub: RunningHub, made) -> None:
     full = published(author, hub, made("seed_ignored"), "careless-guess")
     done = author("env", "check", full, "--on-hub")

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from prime_cli.evaluations.hosted import added
 from prime_evals import Attempt, AttemptStore, RunIdentity, RunSettings, derive
 from tests.cli.conftest import Prime
 from tests.conftest import RunningHub
+from tests.hub.checking import push_checkable
 from tests.hub.pushing import push
 
 
@@ -229,3 +231,56 @@ def test_of_several_runs_each_is_pushed_that_can_be(author: Prime, published: st
     assert f"The run itself is safe in {lost['results_path']}" in done.stderr
     assert f"prime eval push {lost['results_path']}" in done.stderr and (author.cwd / lost["results_path"]).is_dir()
     assert told(author, kept["evaluation_id"])["total_samples"] == 2
+
+
+def test_an_evaluation_that_the_hub_runs(author: Prime, module_hub: RunningHub) -> None:
+    token = json.loads((author.home / ".prime" / "config.json").read_text())["api_key"]
+    push_checkable(module_hub.client(token), "hosted-words")
+    full = f"{author.name}/hosted-words"
+    words = [
+        "eval",
+        "run",
+        full,
+        "--hosted",
+        "-m",
+        "baseline/echo",
+        "-n",
+        "2",
+        "-r",
+        "1",
+        "-a",
+        "{}",
+        "--name",
+        "by the Hub",
+    ]
+    done = author(*words, "--follow")
+    assert done.returncode == 0 and "✓ Hosted evaluation started" in done.stdout + done.stderr, done.stderr
+    assert "Status: COMPLETED" in done.stderr and "2 scored of 2 rollouts" in done.stdout, done.stdout
+    found = json.loads(author.ok("eval", "list", "--env", full, "-o", "json"))["evaluations"][0]
+    assert (found["name"], found["is_hosted"], found["total_samples"]) == ("by the Hub", True, 2)
+    assert "Installing" in author.ok("eval", "logs", found["id"]) and "Installing" in author.ok(
+        "eval", "logs", found["id"], "-f"
+    )
+    assert "has ended already: it is COMPLETED" in author.ok("eval", "stop", found["id"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["own-env", "--hosted"], "is not of the form OWNER/NAME"),
+        (["a/own-env@0.1.0", "--hosted"], "The Hub runs the newest version"),
+        (["a/own-env", "--hosted", "-n", "some"], "invalid int value: 'some'"),
+        (["a/own-env", "--hosted", "-a", "[]"], "'[]' is not a JSON object"),
+        (["a/own-env", "--hosted", "-b", "http://127.0.0.1"], "Unrecognized arguments: -b"),
+    ],
+)
+def test_what_is_no_hosted_run(author: Prime, words: list[str], said: str) -> None:
+    done = author("eval", "run", *words)
+    assert done.returncode == 1 and said in done.stderr, done.stderr
+
+
+def test_what_has_come_to_a_log() -> None:
+    assert added("", "a\n") == "a\n" and added("a\n", "a\nb\n") == "b\n" and added("a\n", "a\n") == ""
+    before = "".join(f"line {number}\n" for number in range(400))
+    assert added(before, before[1000:] + "new\n") == "new\n"
+    assert added(before, "all other\n") == "all other\n"

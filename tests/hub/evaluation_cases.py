@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.hub.field_kinds import ABSENT, Case, Differs, Refused, Shown
-from tests.hub.of_evaluations import API, EVALUATION, EVALUATION_PAGE, PAGE, ROLLOUT_PAGE
+from tests.hub.of_evaluations import API, EVALUATION, EVALUATION_PAGE, HOSTED, PAGE, ROLLOUT_PAGE
 
 LIST: dict[str, str] = {}
 
@@ -59,6 +59,14 @@ CASES: dict[str, dict[str, Case]] = {
     },
     f"POST {EVALUATION}/samples": {
         "samples": Differs([{"example_id": 9}], [{"example_id": 9, "reward": 1.0}], {}, f"GET {EVALUATION}/samples"),
+    },
+    f"POST {HOSTED}": {
+        "environment_ids": Refused(["0" * 24], "has no environment with the id"),
+        "inference_model": Refused("no/model", "knows no endpoint of the model"),
+        "eval_config": Differs({"num_examples": 1}, {"num_examples": 2}),
+        "name": Differs("one", "other"),
+        "team_id": Shown("test_hosted_evaluations", "test_of_a_team"),
+        "is_public": Differs(True, False),
     },
     f"POST {EVALUATION}/finalize": {"metrics": Differs({"a": 1}, {"a": 2})},
 }

@@ -9,6 +9,8 @@ PAGE = "/dashboard/environments/{owner}/{name}"
 EVALUATIONS = f"{API}/evaluations/"
 EVALUATION = f"{EVALUATIONS}{{evaluation_id}}"
 EVALUATION_PAGE = "/dashboard/evaluations/{evaluation_id}"
+HOSTED = f"{API}/hosted-evaluations"
+HOSTED_RUN = f"{HOSTED}/{{evaluation_id}}"
 ROLLOUT_PAGE = f"{EVALUATION_PAGE}/rollouts/{{sample_id}}"
 
 DESCRIBED = {
@@ -35,6 +37,14 @@ BODIES: dict[str, Any] = {
     f"PATCH {EVALUATION}": {"name": "kept", "tags": ["b"], "is_public": False},
     f"POST {EVALUATION}/samples": {"samples": SAMPLES},
     f"POST {EVALUATION}/finalize": {"metrics": {"reward": 1.0}},
+    f"POST {HOSTED}": {
+        "environment_ids": ["{environment_id}"],
+        "inference_model": "baseline/echo",
+        "eval_config": {"num_examples": 1},
+        "name": "kept",
+        "team_id": None,
+        "is_public": False,
+    },
 }
 QUERIES: dict[str, dict[str, str]] = {
     f"GET {API}/evaluations/": {
@@ -78,6 +88,7 @@ QUERIES: dict[str, dict[str, str]] = {
 }
 FORMS: dict[str, dict[str, str]] = {
     f"POST {EVALUATION_PAGE}/visibility": {"visibility": "PUBLIC"},
+    f"POST {EVALUATION_PAGE}/cancel": {},
     f"POST {EVALUATION_PAGE}/delete": {},
 }
 
@@ -97,6 +108,10 @@ PRIVATE: dict[tuple[str, str], list[dict[str, Any]]] = {
             "owner={owner}",
             "team_id={team}",
         )
+    ],
+    ("POST", HOSTED): [
+        {"json": {"environment_ids": ["{environment_id}"], "inference_model": "baseline/echo"}},
+        {"json": {"environment_ids": ["{environment_id}"], "team_id": "{team}"}},
     ],
     ("PUT", EVALUATION): [{"json": {"is_public": True}}],
     ("PATCH", EVALUATION): [{"json": {"name": "x"}}],

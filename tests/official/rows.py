@@ -27,6 +27,7 @@ ROWS = {
     17: "images push, list, publish, update, delete",
     18: "images push-bulk",
     19: "eval push, list, get, samples, push again, an unknown environment",
+    20: "eval run --hosted, eval logs, eval stop",
     21: "answers that go wrong: 422, 500, plain text, an array",
 }
 NOTE = "conformance row"

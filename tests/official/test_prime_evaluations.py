@@ -1,4 +1,4 @@
-"""The official `prime` 0.18.0, unmodified, with evaluations of a real Hub (hub.md §7, row 19)."""
+"""The official `prime` 0.18.0, unmodified, with evaluations of a real Hub (hub.md §7, rows 19 and 20)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT, RunningHub
+from tests.hub.checking import push_checkable
 from tests.hub.pushing import push
 from tests.official.command import Prime
 from tests.official.rows import Rows
@@ -85,3 +86,25 @@ def test_row_19_evaluations(module_hub: RunningHub, prime: Prime, rows: Rows, ru
         assert own["metadata"] == told["metadata"] and own["environment_names"] == told["environment_names"]
         assert "HTTP 404" in prime("eval", "push", str(run), "--env", f"{me}/none", code=1)
         assert "HTTP 404" in prime("eval", "get", "0" * 24, code=1)
+
+
+def test_row_20_hosted(module_hub: RunningHub, prime: Prime, rows: Rows) -> None:
+    push_checkable(module_hub.api, "hosted-words")
+    full = f"{module_hub.owner}/hosted-words"
+    with rows(20):
+        said = prime("eval", "run", full, "--hosted", "-m", "baseline/echo", "-n", "1", "-r", "1")
+        assert "✓ Hosted evaluation started" in said, said
+        one = re.findall(r"Evaluation ID: (\w+)", said)[0]
+        assert f"/dashboard/evaluations/{one}" in said
+        followed = prime("eval", "logs", one, "-f")
+        assert "Installing" in followed and "COMPLETED" in followed, followed
+        said = prime("eval", "logs", one)
+        assert "Installing" in said and "Status: COMPLETED" in said and "View: " in said, said
+        assert printed(prime("eval", "get", one))["total_samples"] == 1
+        assert "has ended already: it is COMPLETED" in prime("eval", "stop", one)
+        said = prime("eval", "run", full, "--hosted", "-m", "baseline/echo", "-n", "4", "-r", "1")
+        other = re.findall(r"Evaluation ID: (\w+)", said)[0]
+        assert "✓" in prime("eval", "stop", other)
+        assert re.search("Status: (CANCELLED|COMPLETED)", prime("eval", "logs", other, "-f"))
+        # The usual model of the command, for which this Hub has no endpoint.
+        assert "--model-endpoints FILE" in prime("eval", "run", full, "--hosted", "-n", "1", "-r", "1", code=1)

@@ -173,6 +173,19 @@ def _add_sandbox_options(parser: argparse.ArgumentParser) -> None:
         help="Check each version when it is published: its code runs in a sandbox here ('prime env check').",
     )
     parser.add_argument(
+        "--model-endpoints",
+        type=Path,
+        metavar="FILE",
+        help="The models that evaluations run by the Hub may ask, a TOML file (default: none, only baselines).",
+    )
+    parser.add_argument(
+        "--hosted-evaluations",
+        type=_count,
+        default=Settings.hosted_at_once,
+        metavar="N",
+        help="How many evaluations the Hub runs at once (default: %(default)s).",
+    )
+    parser.add_argument(
         "--warm-spares",
         type=_count,
         default=0,
@@ -230,6 +243,8 @@ def _settings(data_dir: Path, options: argparse.Namespace) -> Settings:
         account_builds=options.account_builds,
         check_published=options.check_published,
         warm_spares=options.warm_spares,
+        model_endpoints=options.model_endpoints.expanduser().absolute() if options.model_endpoints else None,
+        hosted_at_once=max(1, options.hosted_evaluations),
     )
 
 

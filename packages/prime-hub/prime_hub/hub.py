@@ -24,12 +24,15 @@ from prime_hub.services.evaluations import Evaluations
 from prime_hub.services.forking import Forking
 from prime_hub.services.given import Giving
 from prime_hub.services.hosted import Hosted
+from prime_hub.services.hosted_evaluations import HostedEvaluations
+from prime_hub.services.hosted_run import HostedRuns
 from prime_hub.services.image_changes import ImageChanges
 from prime_hub.services.images import Images
 from prime_hub.services.jobs import Jobs
 from prime_hub.services.keys import Signer, load_secret_key
 from prime_hub.services.logs import Logs
 from prime_hub.services.managing import Managing
+from prime_hub.services.model_endpoints import Endpoints
 from prime_hub.services.owners import Owners
 from prime_hub.services.packages import Packages
 from prime_hub.services.ports import Ports
@@ -128,6 +131,27 @@ class Hub:
         self.recipes = Recipes(self.catalogue, self.blobs, served_wheels_dir())
         runs = CheckRuns(settings, self.blobs, self.runner, self.images.access, self.hosted, self.recipes)
         self.checks = Checks(settings, self.database, self.jobs, self.signals, runs)
+        endpoints = Endpoints(settings.model_endpoints)
+        plays = HostedRuns(
+            settings,
+            self.blobs,
+            self.runner,
+            self.images.access,
+            self.giving,
+            self.hosted,
+            self.recipes,
+            endpoints,
+        )
+        self.hosted_evaluations = HostedEvaluations(
+            settings,
+            self.database,
+            self.jobs,
+            self.signals,
+            self.evaluations,
+            self.evaluation_samples,
+            plays,
+            endpoints,
+        )
         self.sweep = Sweep(self.database, self.runner, self.images, self.starter, self.spares, self.hosted)
         self.cleaning = Cleaning(self.database, self.blobs)
         self.pruning = Pruning(settings, self.database, self.blobs, self.runner, self.spares)

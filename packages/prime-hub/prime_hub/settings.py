@@ -82,6 +82,14 @@ class Settings:
     checks_at_once: int = 1
     waiting_checks: int = 200
     """How many checks wait at most; asking for more is refused."""
+    model_endpoints: Path | None = None
+    """The file of the endpoints that hosted evaluations may use (`services/model_endpoints.py`); None: baselines only."""
+    hosted_at_once: int = 2
+    """How many hosted evaluations run at once; the others wait, each owner in its turn."""
+    waiting_hosted: int = 200
+    """How many wait at most; asking for more is refused."""
+    hosted_seconds: float = 6 * 3600.0
+    """How long one plays at most, and where its request says nothing."""
     warm_spares: int = 0
     """How many started sandboxes are kept ready for each image that was used lately."""
     spare_idle_seconds: float = 600.0

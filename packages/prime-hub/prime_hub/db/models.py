@@ -16,6 +16,7 @@ from prime_hub.db.base import Base
 from prime_hub.db.checks import VersionCheck
 from prime_hub.db.documents import SearchDocument
 from prime_hub.db.evaluations import EvaluatedEnvironment, Evaluation, EvaluationPack, EvaluationSample
+from prime_hub.db.hosted import HostedRun
 from prime_hub.db.people import Account, BrowserSession, Challenge, FormerSlug, Member, Token
 from prime_hub.db.published import (
     CoreMetadata,
@@ -45,6 +46,7 @@ __all__ = [
     "EvaluationSample",
     "Exposure",
     "FormerSlug",
+    "HostedRun",
     "Image",
     "ImageTag",
     "Job",

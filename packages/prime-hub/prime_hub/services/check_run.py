@@ -134,7 +134,7 @@ class CheckRuns:
         )
         code = await stack.enter_async_context(self._hosted.image(recipe, BUILD_SECONDS))
         content = (await asyncio.to_thread(summarise, archive)).manifest
-        manifest, image, no_image = await self._server(subject, content)
+        manifest, image, no_image = await server_of(self._access, subject.account, subject.environment, content)
         task = {
             "archive": ARCHIVE,
             "owner": subject.environment.owner.slug,
@@ -158,26 +158,27 @@ class CheckRuns:
             return None
         return f"This Hub's runtime ({self._runner.runtime}) cannot keep a sandbox from the network."
 
-    async def _server(
-        self, subject: Subject, content: dict[str, Any] | None
-    ) -> tuple[Manifest | None, str | None, str | None]:
-        """(how its server is started, by which image, why it cannot be)."""
-        if content is None:
-            return (
-                None,
-                None,
-                "The published version names no image (proj/.build.json), so its server cannot be started.",
-            )
-        account, owner = subject.account, subject.environment.owner
-        try:
-            manifest = parse_manifest(content, subject.environment.name)
-            team = owner if owner.id != account.id else None
-            digest = await self._access.runnable(account, manifest.image, manifest.image_digest, team)
-        except ProjectError as error:
-            return None, None, str(error.sentence)
-        except HubError as error:
-            return None, None, f"Its server cannot be started here. {error.detail}"
-        return manifest, digest, None
+
+async def server_of(
+    access: ImageAccess, account: Account, environment: Environment, content: dict[str, Any] | None
+) -> tuple[Manifest | None, str | None, str | None]:
+    """(how the server of a version is started for `account`, by which image, why it cannot be)."""
+    owner = environment.owner
+    if content is None:
+        return (
+            None,
+            None,
+            "The published version names no image (proj/.build.json), so its server cannot be started.",
+        )
+    try:
+        manifest = parse_manifest(content, environment.name)
+        team = owner if owner.id != account.id else None
+        digest = await access.runnable(account, manifest.image, manifest.image_digest, team)
+    except ProjectError as error:
+        return None, None, str(error.sentence)
+    except HubError as error:
+        return None, None, f"Its server cannot be started here. {error.detail}"
+    return manifest, digest, None
 
 
 def within(wanted: Limits, most: Limits) -> Limits:

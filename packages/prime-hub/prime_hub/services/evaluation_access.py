@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from prime_hub.db.models import Account, Environment, EvaluatedEnvironment, Evaluation
-from prime_hub.errors import Forbidden, NotFound
+from prime_hub.errors import Conflict, Forbidden, NotFound
 from prime_hub.services.access import MANAGE, belongs_to, may_see, reaches, role_in
 
 
@@ -50,6 +50,24 @@ async def evaluation_for(session: AsyncSession, account: Account, evaluation_id:
             "change or delete it."
         )
     return found
+
+
+async def evaluation_to_fill(session: AsyncSession, account: Account | None, evaluation_id: str) -> Evaluation:
+    """The evaluation, for whom samples of it come from: somebody who may change it, or, where it is hosted, the Hub itself
+    (None). Raises NotFound, Forbidden, Conflict.
+    """
+    if account is not None:
+        found = await evaluation_for(session, account, evaluation_id)
+        if found.is_hosted:
+            raise Conflict(
+                f"Evaluation {evaluation_id} is one that this Hub has run itself; its rollouts are those of that run. Push "
+                "yours as another one."
+            )
+        return found
+    own = await session.get(Evaluation, evaluation_id)
+    if own is None or not own.is_hosted:
+        raise no_evaluation(evaluation_id)
+    return own
 
 
 async def may_change_evaluation(session: AsyncSession, account: Account, evaluation: Evaluation) -> bool:

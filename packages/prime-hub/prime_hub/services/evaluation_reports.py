@@ -19,6 +19,8 @@ from prime_hub.services.evaluation_access import evaluation_seen, may_see_evalua
 
 AT_ONCE = 2_000
 """Rows that are read together; between them others have their turn."""
+CUT = ("FAILED", "TIMEOUT", "CANCELLED")
+"""Runs of the Hub that have not come to their end: what they have played says less than a whole one."""
 NEWEST = 500
 """Evaluations that an environment's page is made of."""
 
@@ -61,6 +63,7 @@ class Reports:
             .where(
                 EvaluatedEnvironment.environment_id == environment.id,
                 Evaluation.finalized_at.is_not(None),
+                Evaluation.status.not_in(CUT),
                 may_see_evaluation(account),
             )
             .order_by(Evaluation.created_at.desc(), Evaluation.id)

@@ -21,7 +21,7 @@ from prime_hub.db.session import Database
 from prime_hub.db.types import new_id, now
 from prime_hub.errors import Invalid, NotFound, TooLarge
 from prime_hub.services.blobs import PART, BlobStore, content_key
-from prime_hub.services.evaluation_access import evaluation_for, evaluation_seen
+from prime_hub.services.evaluation_access import evaluation_seen, evaluation_to_fill
 from prime_hub.services.evaluation_reading import Sample, open_sample, read_batch
 from prime_hub.services.evaluation_reports import threshold_of
 from prime_hub.services.evaluations import count
@@ -70,18 +70,19 @@ class EvaluationSamples:
         self._database = database
         self._blobs = blobs
 
-    async def take(self, account: Account, evaluation_id: str, body: bytes | bytearray) -> tuple[int, int]:
-        """Store a batch; how many samples it had, and how many the evaluation has now. Raises NotFound, Forbidden, Invalid,
-        TooLarge, StorageFull.
+    async def take(self, account: Account | None, evaluation_id: str, body: bytes | bytearray) -> tuple[int, int]:
+        """Store a batch; how many samples it had, and how many the evaluation has now. `account` None: the Hub's own run.
+
+        Raises NotFound, Forbidden, Conflict, Invalid, TooLarge, StorageFull.
         """
         async with self._database.read() as session:
-            await evaluation_for(session, account, evaluation_id)
+            await evaluation_to_fill(session, account, evaluation_id)
         async with AT_WORK:
             samples, digest = await asyncio.to_thread(read_batch, body)
             del body
             if not samples:
                 async with self._database.read() as session:
-                    return 0, (await evaluation_for(session, account, evaluation_id)).num_samples
+                    return 0, (await evaluation_to_fill(session, account, evaluation_id)).num_samples
             staging = f"staging/evaluation-{evaluation_id}-{new_id()}"
             data = [sample.data for sample in samples]
             stored = await self._blobs.put(staging, _parts(data), MOST_BYTES, "batch of samples")
@@ -92,7 +93,7 @@ class EvaluationSamples:
 
     async def _store(
         self,
-        account: Account,
+        account: Account | None,
         evaluation_id: str,
         samples: Sequence[Sample],
         digest: str,
@@ -101,7 +102,7 @@ class EvaluationSamples:
         size: int,
     ) -> tuple[int, int]:
         async with self._database.write() as session:
-            row = await evaluation_for(session, account, evaluation_id)
+            row = await evaluation_to_fill(session, account, evaluation_id)
             query = select(EvaluationPack).where(
                 EvaluationPack.evaluation_id == row.id, EvaluationPack.digest == digest
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -31,6 +31,7 @@ from prime_hub.services.blobs import BlobStore
 from prime_hub.services.evaluation_access import (
     evaluation_for,
     evaluation_seen,
+    evaluation_to_fill,
     may_change_evaluation,
     may_see_evaluation,
 )
@@ -117,8 +118,16 @@ class Evaluations:
         self._blobs = blobs
         self._usage = usage
 
-    async def create(self, account: Account, description: Description, team: str | None) -> Shown:
-        """A new one, of the account's or of one of its teams'. Raises Invalid, NotFound."""
+    async def create(
+        self,
+        account: Account,
+        description: Description,
+        team: str | None,
+        also: Callable[[AsyncSession, Evaluation], Awaitable[None]] | None = None,
+    ) -> Shown:
+        """A new one, of the account's or of one of its teams'; `also` is done in the same transaction. Raises Invalid,
+        NotFound, and what `also` does.
+        """
         async with self._database.write() as session:
             owner = await owner_for(session, account, None, team)
             row = Evaluation(owner_id=owner.id, user_id=account.id, name="")
@@ -128,12 +137,14 @@ class Evaluations:
             row.name = row.name or row.model_name or "evaluation"
             await session.flush()
             await self._link(session, account, row, description.environments or ())
+            if also is not None:
+                await also(session, row)
         return await self.one(account, row.id)
 
     async def describe(self, account: Account, evaluation_id: str, description: Description) -> Shown:
         """Describe it anew, before its samples are sent anew: those that are not sent again are gone when it is finalised."""
         async with self._database.write() as session:
-            row = await evaluation_for(session, account, evaluation_id)
+            row = await evaluation_to_fill(session, account, evaluation_id)
             _describe(row, description)
             row.round += 1
             if description.environments is not None:
@@ -198,29 +209,47 @@ class Evaluations:
 
     async def finalize(self, account: Account, evaluation_id: str, metrics: Mapping[str, Any] | None) -> Shown:
         """It is complete: what an earlier round had sent goes, and its summary is made. May be repeated."""
+        await self._finalize(account, evaluation_id, Description(metrics=metrics), "COMPLETED", None)
+        return await self.one(account, evaluation_id)
+
+    async def finish_hosted(
+        self, evaluation_id: str, description: Description, status: str, error_message: str | None
+    ) -> None:
+        """The run that the Hub has made of it has ended so; what it has recorded is summed up. Raises NotFound."""
+        await self._finalize(None, evaluation_id, description, status, error_message)
+
+    async def _finalize(
+        self, account: Account | None, evaluation_id: str, description: Description, status: str, error: str | None
+    ) -> None:
         async with self._database.write() as session:
-            row = await evaluation_for(session, account, evaluation_id)
-            if metrics is not None:
-                row.metrics = _plain(metrics, "metrics")
+            row = await evaluation_to_fill(session, account, evaluation_id)
+            _describe(row, description)
             await _forget_earlier_rounds(session, row)
             unused = await drop_empty_packs(session, row)
         await sweep(self._database, self._blobs, unused)
         for _ in range(5):
             async with self._database.read() as session:
-                before = await evaluation_seen(session, account, evaluation_id)
+                before = await evaluation_to_fill(session, account, evaluation_id)
                 summary = await summary_of(session, before)
-            if await self._complete(account, evaluation_id, before.updated_at, summary):
+            if await self._complete(account, evaluation_id, before.updated_at, summary, status, error):
                 break
-        return await self.one(account, evaluation_id)
 
-    async def _complete(self, account: Account, evaluation_id: str, seen: datetime, summary: dict[str, Any]) -> bool:
+    async def _complete(
+        self,
+        account: Account | None,
+        evaluation_id: str,
+        seen: datetime,
+        summary: dict[str, Any],
+        status: str,
+        error: str | None,
+    ) -> bool:
         """Write the summary down, unless samples have come in since it was begun."""
         async with self._database.write() as session:
-            row = await evaluation_for(session, account, evaluation_id)
+            row = await evaluation_to_fill(session, account, evaluation_id)
             if row.updated_at != seen:
                 return False
             first = row.finalized_at is None
-            row.summary, row.status, row.error_message = summary, "COMPLETED", None
+            row.summary, row.status, row.error_message = summary, status, error
             row.avg_reward = (summary["reward"] or {}).get("value")
             row.finalized_at = now()
             versions = await _counted(session, row) if first else []

@@ -26,7 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from prime_hub.db.models import Account, Environment, Secret, SecretLink, Variable, Version
 from prime_hub.db.session import Database
 from prime_hub.errors import Conflict
-from prime_hub.services.access import belongs_to, called
+from prime_hub.services.access import PUBLISH, belongs_to, called, reaches, role_in
 from prime_hub.services.vault import Unreadable, Vault
 
 
@@ -75,6 +75,23 @@ class Giving:
                         "environment to it."
                     )
             return None
+
+    async def to_run(self, account: Account, owner: Account, environment_id: str) -> dict[str, str]:
+        """What an evaluation that `account` has the Hub run for `owner`, itself or a team, is given: it runs a published
+        version of that environment and nothing else. Nothing where they may not publish it (any more). Raises Conflict as
+        `to_sandbox`.
+        """
+        async with self._database.read() as session:
+            environment = await session.get(Environment, environment_id)
+            if environment is None or not reaches(await role_in(session, account, environment.owner_id), PUBLISH):
+                return {}
+            given = await self._given(session, environment)
+            if given.values and owner.id not in (account.id, environment.owner_id):
+                raise Conflict(
+                    f"{given.environment} has secrets or variables that are not {owner.slug}'s, and all of that team could "
+                    "learn them from this run; run it without the team, or 'prime env transfer' the environment to it."
+                )
+            return given.values
 
     async def still(self, account_id: str, environment_id: str, digest: str) -> dict[str, str]:
         """The values once more, as they are now, for a sandbox that starts; nothing where they are not its owner's any

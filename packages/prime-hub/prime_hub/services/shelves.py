@@ -58,6 +58,9 @@ class Card:
     details: Mapping[str, Any] = field(default_factory=dict)
     told: Mapping[str, Any] = field(default_factory=dict)
     """Metrics as the run told them."""
+    hosted: bool = False
+    """The Hub runs it itself."""
+    error_message: str = ""
 
 
 class Rollout(Protocol):
@@ -137,6 +140,9 @@ class Shelf(Protocol):
     async def compare(self, first: str, second: str) -> Compared:
         """The second beside the first."""
 
+    async def log(self, evaluation_id: str) -> str | None:
+        """What a run of the Hub's own has written; None where there is none, or not for this visitor."""
+
 
 class DatabaseShelf:
     """A Hub's evaluations, for an account (None: anybody)."""
@@ -166,6 +172,9 @@ class DatabaseShelf:
         ones = [await self._hub.evaluations.one(self._account, row.id) for row in (before, after)]
         return Compared(card_of(ones[0]), card_of(ones[1]), found, shown, threshold_of(after))
 
+    async def log(self, evaluation_id: str) -> str | None:
+        return await self._hub.hosted_evaluations.log_for(self._account, evaluation_id)
+
 
 def card_of(one: Shown, changing: bool = False) -> Card:
     """An evaluation of the database. `changing`: whether who may change it is somebody who can, here."""
@@ -194,4 +203,6 @@ def card_of(one: Shown, changing: bool = False) -> Card:
         tags=row.tags,
         details=row.details,
         told=row.metrics,
+        hosted=row.is_hosted,
+        error_message=row.error_message or "",
     )

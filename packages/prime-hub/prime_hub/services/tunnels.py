@@ -28,8 +28,8 @@ Reach = Callable[[str], Awaitable[tuple[str, int]]]
 class Tunnels:
     """The connections of one program. Raises BadGateway beyond so many bytes or connections."""
 
-    def __init__(self, program: Program, reach: Reach) -> None:
-        self._program, self._reach = program, reach
+    def __init__(self, program: Program, reach: Reach, most_bytes: int = MOST_BYTES) -> None:
+        self._program, self._reach, self._most = program, reach, most_bytes
         self._inbox: dict[int, asyncio.Queue[bytes | None]] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._bytes = 0
@@ -74,8 +74,8 @@ class Tunnels:
 
     def _count(self, size: int) -> None:
         self._bytes += size
-        if self._bytes > MOST_BYTES:
-            raise BadGateway(f"More than {MOST_BYTES >> 20} MiB went between a server and who looks at it.")
+        if self._bytes > self._most:
+            raise BadGateway(f"More than {self._most >> 20} MiB went between a server and who looks at it.")
 
     def _forget(self, number: int) -> None:
         del self._inbox[number]

@@ -102,6 +102,10 @@ class FolderShelf:
 
         return await self._in_thread(self._now, read)
 
+    async def log(self, evaluation_id: str) -> str | None:
+        """None: no run in a folder is played by a Hub."""
+        return None
+
     async def compare(self, first: str, second: str) -> Compared:
         before, after = await self._run(first), await self._run(second)
 

@@ -13,6 +13,7 @@ from prime_hub.api.deps import HubDep
 from prime_hub.errors import BadRequest, HubError
 from prime_hub.services.evaluation_samples import OUTCOMES, SORTS, Listed
 from prime_hub.services.evaluations import Description, Wanted
+from prime_hub.services.hosted_evaluations import GOING
 from prime_hub.services.shelves import Card, DatabaseShelf, Shelf
 from prime_hub.web.chart import HEIGHT, STEP, columns
 from prime_hub.web.forms import FormDep
@@ -25,7 +26,14 @@ changing = APIRouter(include_in_schema=False)
 EVALUATIONS = "/dashboard/evaluations"
 PER_PAGE = 50
 LISTED = 25
-DONE = {"PUBLIC": "It is public now.", "PRIVATE": "It is private now.", "deleted": "The evaluation is deleted."}
+LOG_SHOWN = 64 * 1024
+"""Characters of a log on a page."""
+DONE = {
+    "PUBLIC": "It is public now.",
+    "PRIVATE": "It is private now.",
+    "deleted": "The evaluation is deleted.",
+    "cancelled": "The run is ending.",
+}
 WORDS = {
     "PENDING": "Waiting",
     "RUNNING": "Not finished",
@@ -108,7 +116,7 @@ def row_of(one: Card) -> dict[str, Any]:
         "environments": one.environments,
         "version": None,
         "status": one.status,
-        "words": WORDS[one.status],
+        "words": "Running" if one.hosted and one.status == "RUNNING" else WORDS[one.status],
         "waiting": one.waiting,
         "reward": summary.get("reward"),
         "scored": summary.get("num_scored"),
@@ -149,6 +157,7 @@ async def _evaluation(
     summary = one.summary
     href = f"{EVALUATIONS}/{one.id}"
     bins, top = columns(summary["histogram"]) if summary else ([], 1)
+    log = await shelf.log(evaluation_id) if one.hosted else None
     shown = page(
         request,
         "evaluation.html",
@@ -160,6 +169,10 @@ async def _evaluation(
         tags=one.tags,
         arguments=arguments(one.details),
         summary=summary,
+        hosted=one.hosted,
+        wrong=one.error_message if log is not None else None,
+        log=log[-LOG_SHOWN:] if log is not None else None,
+        cancels=one.hosted and one.status in GOING and one.may_change,
         told=one.told,
         bins=bins,
         top=top,
@@ -284,6 +297,13 @@ async def visibility(
     except BadRequest as error:
         return await _evaluation(request, shelf, evaluation_id, Listed(limit=PER_PAGE), problem=error)
     return RedirectResponse(f"{EVALUATIONS}/{quote(evaluation_id)}?done={wanted}", status_code=303)
+
+
+@changing.post(f"{EVALUATIONS}/{{evaluation_id}}/cancel")
+async def cancel(evaluation_id: str, hub: HubDep, me: SignedInDep, form: FormDep) -> Response:
+    """End its run."""
+    await hub.hosted_evaluations.cancel(me.account, evaluation_id)
+    return RedirectResponse(f"{EVALUATIONS}/{quote(evaluation_id)}?done=cancelled", status_code=303)
 
 
 @changing.post(f"{EVALUATIONS}/{{evaluation_id}}/delete")

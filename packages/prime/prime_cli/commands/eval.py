@@ -78,16 +78,22 @@ def group() -> None:
         "prime eval run my-env -m gpt-4.1-mini -n 10 -r 3",
         "prime eval run alice/my-env bob/my-game -m qwen --yes",
         "prime eval run configs/evals.toml --dry-run",
+        "prime eval run alice/my-env --hosted -m baseline/random -n 5 --follow    # in a sandbox of the Hub",
     ),
 )
 def run(
     context: typer.Context,
     arguments: Annotated[list[str] | None, typer.Argument(metavar="ENV... [OPTIONS]...", autocompletion=_words)] = None,
 ) -> None:
-    """Run evaluations; 'prime eval run --help' has the options."""
+    """Run evaluations; 'prime eval run --help' has the options. With --hosted the Hub runs it."""
+    words = [*(arguments or []), *context.args]
+    if "--hosted" in words:
+        from prime_cli.evaluations.hosted import start
+
+        raise typer.Exit(start(words, out))
     from prime_cli.evaluating import evaluate
 
-    raise typer.Exit(evaluate([*(arguments or []), *context.args]))
+    raise typer.Exit(evaluate(words))
 
 
 @app.command(
@@ -216,6 +222,25 @@ def compare(
     from prime_cli.evaluations.comparing import compare as compare_two
 
     compare_two(out, first, second, threshold=threshold, as_json=output is Format.json)
+
+
+@app.command(epilog=examples("prime eval logs ID", "prime eval logs ID -f"))
+def logs(
+    evaluation: EvalArg,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until it has ended, or Ctrl-C.")] = False,
+) -> None:
+    """Show the log of an evaluation that the Hub runs (--hosted)."""
+    from prime_cli.evaluations.hosted import show_logs
+
+    raise typer.Exit(show_logs(evaluation, follow, out))
+
+
+@app.command(epilog=examples("prime eval stop ID"))
+def stop(evaluation: EvalArg) -> None:
+    """End an evaluation that the Hub runs; what is being played is finished and kept."""
+    from prime_cli.evaluations.hosted import stop as end
+
+    end(evaluation, out)
 
 
 @app.command(epilog=examples("prime eval delete ID", "prime eval delete ID --yes"))

@@ -70,6 +70,16 @@ CheckPublished = Annotated[
     bool,
     typer.Option("--check-published", help="Check each version when it is published, as 'prime env check --on-hub'."),
 ]
+ModelEndpoints = Annotated[
+    Path | None,
+    typer.Option(
+        "--model-endpoints", metavar="FILE", help="The models that evaluations run by the Hub may ask (TOML). [none]"
+    ),
+]
+HostedAtOnce = Annotated[
+    int | None,
+    typer.Option("--hosted-evaluations", metavar="N", min=1, help="How many evaluations it runs at once. [2]"),
+]
 SignUp = Annotated[
     str | None,
     typer.Option("--sign-up", metavar="open|closed", help="Whether anybody may make an account on its pages. [closed]"),
@@ -113,6 +123,8 @@ def serve(
         ),
     ] = None,
     check_published: CheckPublished = False,
+    model_endpoints: ModelEndpoints = None,
+    hosted_evaluations: HostedAtOnce = None,
     upstream_index: Annotated[
         str | None,
         typer.Option(
@@ -137,6 +149,8 @@ def serve(
     """Run a Hub in the foreground, until Ctrl-C."""
     words = _runtime_words(runtime, runtime_option, foreign, warm_spares, max_sandboxes) + _sign_up_words(sign_up)
     words += ["--check-published"] if check_published else []
+    words += [] if model_endpoints is None else ["--model-endpoints", str(model_endpoints)]
+    words += [] if hosted_evaluations is None else ["--hosted-evaluations", str(hosted_evaluations)]
     words += [] if port is None else ["--port", str(port)]
     words += [] if frontend_url is None else ["--frontend-url", frontend_url]
     words += [] if registry is None else ["--registry", registry]
@@ -162,12 +176,14 @@ def start(
     foreign: Foreign = False,
     warm_spares: Spares = None,
     max_sandboxes: MostSandboxes = None,
+    model_endpoints: ModelEndpoints = None,
 ) -> None:
     """Start a Hub in the background and print its address. One that runs already goes on."""
     from prime_core import local_hub
 
     folder = _folder(data_dir)
     words = _runtime_words(runtime, runtime_option, foreign, warm_spares, max_sandboxes) + _sign_up_words(sign_up)
+    words += [] if model_endpoints is None else ["--model-endpoints", str(model_endpoints.expanduser().absolute())]
     before = local_hub.running(folder) if words else None
     address = local_hub.ensure_running(folder, announce=out.note, port=port, options=words)
     if port and not address.url.endswith(f":{port}"):
