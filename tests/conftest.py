@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support import databases, nursery
+from tests.support import databases, nursery, stores
 
 if TYPE_CHECKING:
     import httpx
@@ -95,9 +95,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What is about SQLite's file is not about a Hub on Postgres; tests that share something slow run together."""
-    if databases.on_postgres():
+    elsewhere = [databases.on_postgres() and "sqlite", stores.on_s3() and "disk"]
+    if any(elsewhere):
         left_out = [
-            item for item in items if item.get_closest_marker("sqlite") or item.path.stem in NOT_OF_THE_DATABASE
+            item
+            for item in items
+            if any(mark and item.get_closest_marker(mark) for mark in elsewhere)
+            or (databases.on_postgres() and item.path.stem in NOT_OF_THE_DATABASE)
         ]
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
@@ -194,7 +198,7 @@ class RunningHub:
         self._clients: list[httpx.Client] = []
         self._api: httpx.Client | None = None
         self.process: subprocess.Popen[bytes] | nursery.Forked | None = None
-        self.variables = databases.make(data_dir)
+        self.variables = {**databases.make(data_dir), **stores.make(data_dir)}
         """Environment variables of the Hub's own programs."""
         self.start()
 
@@ -333,6 +337,7 @@ class RunningHub:
             self.close_clients()
             end_runner(self.runner_pid)
             databases.drop(self.data_dir)
+            stores.drop(self.data_dir)
 
 
 HubFactory = Callable[..., RunningHub]

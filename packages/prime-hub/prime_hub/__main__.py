@@ -56,6 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="Serve Prometheus metrics there, to whoever reaches it; the host is 127.0.0.1 where none is said.",
     )
     _add_sandbox_options(serving)
+    _add_sharing_options(serving)
 
     user = commands.add_parser("user", help="Manage accounts.").add_subparsers(dest="action", required=True)
     adding = user.add_parser("add", help="Make an account and print its token, which is shown only now.")
@@ -88,11 +89,11 @@ def main(arguments: list[str] | None = None) -> int:
                 return _say(str(error))
         elif options.command == "user" and options.action == "password":
             password = _password(options.password_stdin, options.name)
-            asyncio.run(_set_password(Settings(data_dir, database_url=_database_url()), options.name, password))
+            asyncio.run(_set_password(_stored(data_dir), options.name, password))
             print(f"The password of {options.name} is set; its browsers are signed out.", flush=True)
         elif options.command == "user":
             password = _password(True, options.name) if options.password_stdin else None
-            token = asyncio.run(_add_user(Settings(data_dir, database_url=_database_url()), options.name, password))
+            token = asyncio.run(_add_user(_stored(data_dir), options.name, password))
             print(token, flush=True)
             if sys.stderr.isatty():
                 print(
@@ -170,14 +171,64 @@ def _add_sandbox_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sandbox-disk-gb", type=_amount, metavar="GB", help="The most that one sandbox may write.")
 
 
+def _add_sharing_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--blobs",
+        default=os.environ.get("PRIME_HUB_BLOBS") or None,
+        metavar="URL",
+        help="Keep wheels, archives and contexts in object storage, like s3://BUCKET/PREFIX (default: PRIME_HUB_BLOBS, else "
+        "a folder in the data folder).",
+    )
+    parser.add_argument(
+        "--presigned-urls",
+        choices=("on", "off"),
+        default=os.environ.get("PRIME_HUB_PRESIGNED_URLS") or "on",
+        help="Whether clients use the object storage themselves, by addresses that this Hub signs (default: %(default)s).",
+    )
+    parser.add_argument(
+        "--blobs-public-endpoint",
+        type=_web_address,
+        default=os.environ.get("PRIME_HUB_BLOBS_PUBLIC_ENDPOINT") or None,
+        metavar="URL",
+        help="Where clients reach the object storage, if not at AWS_ENDPOINT_URL.",
+    )
+    parser.add_argument(
+        "--runner-dir",
+        type=Path,
+        default=os.environ.get("PRIME_HUB_RUNNER_DIR") or None,
+        metavar="DIR",
+        help="The folder of this host's runner, where several Hubs share it (default: one in the data folder).",
+    )
+
+
+def _stored(data_dir: Path) -> Settings:
+    """The settings of what is kept, as the environment has them: for commands that serve nothing. Raises Invalid."""
+    from prime_hub.services.buckets import check_address
+
+    blobs = os.environ.get("PRIME_HUB_BLOBS", "").strip() or None
+    return Settings(
+        data_dir,
+        database_url=_database_url(),
+        blobs_url=check_address(blobs) if blobs else None,
+        secret_key=os.environ.get("PRIME_HUB_SECRET_KEY") or None,
+    )
+
+
 def _settings(data_dir: Path, options: argparse.Namespace) -> Settings:
     """The settings of `serve`; a limit of 0 is none."""
+    from prime_hub.services.buckets import check_address
+
     return Settings(
         data_dir,
         options.host,
         options.port,
         options.frontend_url,
         database_url=_database_url(),
+        blobs_url=check_address(options.blobs) if options.blobs else None,
+        presigned_urls=options.presigned_urls == "on",
+        blobs_public_endpoint=options.blobs_public_endpoint,
+        runner_folder=options.runner_dir.expanduser().absolute() if options.runner_dir else None,
+        secret_key=os.environ.get("PRIME_HUB_SECRET_KEY") or None,
         sign_up=options.sign_up == "open",
         upstream_index=options.upstream_index,
         log_format=options.log_format,
