@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -73,6 +74,18 @@ def main(arguments: list[str] | None = None) -> int:
     for one in (serving, adding, setting, openapi):
         one.add_argument("--data-dir", type=Path, help="Where the Hub keeps everything (default: ~/.prime/hub).")
 
+    saving = commands.add_parser(
+        "backup", help="Write all records and files of a Hub, also of one that runs, to one file."
+    )
+    saving.add_argument("file", type=Path)
+    restoring = commands.add_parser("restore", help="Fill an empty Hub from a backup.")
+    restoring.add_argument("file", type=Path)
+    moving = commands.add_parser("migrate", help="Copy a Hub that is stopped to another database and storage.")
+    moving.add_argument("--to", required=True, metavar="URL", help="postgresql://USER:PASSWORD@HOST/DATABASE, empty.")
+    moving.add_argument("--blobs", required=True, metavar="URL", help="s3://BUCKET/PREFIX, empty.")
+    for one in (saving, restoring, moving):
+        one.add_argument("--data-dir", type=Path, help="The Hub's data folder (default: ~/.prime/hub).")
+
     options = parser.parse_args(arguments)
     if options.command == "doctor":
         return _doctor(dict(options.runtime_option), options.json)
@@ -85,6 +98,13 @@ def main(arguments: list[str] | None = None) -> int:
                 _known_runtime(options.runtime)
             try:
                 serve(_settings(data_dir, options))
+            except ServeError as error:
+                return _say(str(error))
+        elif options.command in ("backup", "restore", "migrate"):
+            from prime_hub.server import ServeError
+
+            try:
+                print(asyncio.run(_carried(data_dir, options)), flush=True)
             except ServeError as error:
                 return _say(str(error))
         elif options.command == "user" and options.action == "password":
@@ -256,6 +276,29 @@ def _host_and_port(text: str) -> tuple[str, int]:
     return host.strip("[]") or "127.0.0.1", _port(port)
 
 
+async def _carried(data_dir: Path, options: argparse.Namespace) -> str:
+    """Backup, restore or migrate; the sentence to tell. Raises HubError, ServeError."""
+    from prime_hub.backups.moves import backup, move, restore
+    from prime_hub.backups.places import Place
+    from prime_hub.server import exclusive
+    from prime_hub.services.buckets import check_address
+
+    settings = _stored(data_dir)
+    if options.command != "restore" and settings.database_url is None and not settings.database_file.exists():
+        raise Invalid(f"There is no Hub in {data_dir}; name its data folder with --data-dir.")
+    async with contextlib.AsyncExitStack() as held:
+        place = await held.enter_async_context(contextlib.aclosing(Place(settings)))
+        if options.command == "backup":
+            return await backup(place, options.file.expanduser().absolute())
+        held.enter_context(exclusive(settings))
+        if options.command == "restore":
+            return await restore(options.file.expanduser().absolute(), place)
+        there = replace(
+            settings, database_url=_postgres_url(options.to, "--to"), blobs_url=check_address(options.blobs)
+        )
+        return await move(place, await held.enter_async_context(contextlib.aclosing(Place(there))))
+
+
 def _bytes(gib: float | None) -> int | None:
     return None if gib is None else int(gib * GIB)
 
@@ -338,11 +381,14 @@ def _web_address(text: str) -> str:
 def _database_url() -> str | None:
     """PRIME_HUB_DATABASE_URL, for it may hold a password: a Postgres database instead of a file. Raises Invalid."""
     given = os.environ.get("PRIME_HUB_DATABASE_URL", "").strip()
-    if not given:
-        return None
+    return _postgres_url(given, "PRIME_HUB_DATABASE_URL") if given else None
+
+
+def _postgres_url(given: str, name: str) -> str:
+    """As the driver takes it. Raises Invalid."""
     scheme, separator, rest = given.partition("://")
     if scheme not in ("postgres", "postgresql", "postgresql+asyncpg") or not separator:
-        raise Invalid("PRIME_HUB_DATABASE_URL must be an address like postgresql://USER:PASSWORD@HOST/DATABASE.")
+        raise Invalid(f"{name} must be an address like postgresql://USER:PASSWORD@HOST/DATABASE.")
     if importlib.util.find_spec("asyncpg") is None:
         raise Invalid("A Hub on Postgres needs the package asyncpg; install prime-hub[postgres].")
     return f"postgresql+asyncpg://{rest}"

@@ -41,7 +41,7 @@ class _PortTaken(ServeError):
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then return. Raises ServeError when it cannot start."""
     configure(logging.StreamHandler(sys.stderr), settings.log_format)
-    with _exclusive(settings):
+    with exclusive(settings):
         asyncio.run(_prepare(settings))
         listener = _listen(settings)
         host, port = listener.getsockname()[:2]
@@ -138,7 +138,7 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.contextmanager
-def _exclusive(settings: Settings) -> Generator[None]:
+def exclusive(settings: Settings) -> Generator[None]:
     """Hold the data folder: two Hubs on one would start two runners and answer at one address."""
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -180,7 +180,7 @@ class BlobStore:
             return False
         return True
 
-    async def keys(self) -> AsyncIterator[tuple[str, int, datetime]]:
+    async def entries(self) -> AsyncIterator[tuple[str, int, datetime]]:
         """All there is: key, size and when it was last written."""
         with self._answering():
             async for page in obstore.list(self._store):
@@ -189,7 +189,7 @@ class BlobStore:
 
     async def older_than(self, moment: datetime) -> list[str]:
         """The keys of blobs that were last written before `moment`."""
-        return [key async for key, _, written in self.keys() if written < moment]
+        return [key async for key, _, written in self.entries() if written < moment]
 
     async def move(self, source: str, target: str) -> None:
         """Give a blob its final key."""

@@ -52,9 +52,14 @@ def the_key(settings: Settings) -> bytes:
     return key
 
 
+def key_mark(key: bytes) -> str:
+    """What tells one key from another, and nothing of it."""
+    return hmac.new(key, b"the key of this database", hashlib.sha256).hexdigest()
+
+
 async def same_key(database: Database, key: bytes) -> None:
     """Hubs that share a database share the key. Raises Conflict for another than that of the first of them."""
-    mark = hmac.new(key, b"the key of this database", hashlib.sha256).hexdigest()
+    mark = key_mark(key)
     async with database.write() as session:
         found = await session.get(Meta, KEY_MARK)
         if found is None:
