@@ -15,10 +15,6 @@ from tests.conftest import HubFactory, RunningHub
 from tests.hub.pushing import Push, push
 from tests.support import databases, stores
 
-on_both = pytest.mark.skipif(
-    not (databases.on_postgres() and stores.on_s3()), reason="needs the servers of script/postgres and script/s3"
-)
-
 
 def program(*arguments: str, variables: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run `python -m prime_hub …`, which is what `prime hub …` becomes."""
@@ -150,34 +146,3 @@ def test_what_a_backup_will_come_to_is_not_removed(hub: RunningHub) -> None:
     assert second.archive != first.archive
     assert hub.api.delete(f"/environmentshub/{hub.owner}/going-too").is_success
     assert len(stores.keys(hub.data_dir)) == 2, "a backup that was killed holds nothing for ever"
-
-
-@on_both
-def test_a_laptops_hub_moves_to_postgres_and_a_bucket(start_hub: HubFactory, tmp_path: Path) -> None:
-    old = start_hub(data_dir=tmp_path / "old", variables={})
-    pushed = fill(old)
-    token, before = old.token, told(old, old.token)
-    new = tmp_path / "new"
-    variables = {**databases.make(new), **stores.make(new)}
-    words = ["migrate", "--data-dir", str(old.data_dir), "--blobs", variables["PRIME_HUB_BLOBS"]]
-    words += ["--to", variables["PRIME_HUB_DATABASE_URL"]]
-    try:
-        refused = program(*words)
-        assert refused.returncode == 1 and "already running" in refused.stderr, "a Hub at work would go on writing"
-        old.stop()
-        done = program(*words)
-        assert done.returncode == 0, done.stderr
-        assert "counted and compared" in done.stdout and "PRIME_HUB_SECRET_KEY" in done.stdout
-        twice = program(*words)
-        assert twice.returncode == 1 and "is not empty" in twice.stderr
-        wrong = program("serve", "--data-dir", str(new), "--port", "0", variables=variables)
-        assert wrong.returncode == 1 and "another secret key" in wrong.stderr, "it could open no secret"
-        key = {"PRIME_HUB_SECRET_KEY": (old.data_dir / "secret.key").read_text().strip()}
-        moved = start_hub(data_dir=tmp_path / "fresh", variables={**variables, **key})
-        assert told(moved, token) == before
-        same_bytes(moved, token, pushed)
-        push(moved.client(token), "kept", "0.3.0", files={"third.py": b""})
-        moved.stop()
-    finally:
-        databases.drop(new)
-        stores.drop(new)

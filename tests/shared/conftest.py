@@ -5,6 +5,7 @@ A lane of its own, `.ci/run shared`, since it needs the servers of script/postgr
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import RunningHub
+from tests.conftest import RunningHub, end_runner
 from tests.support import databases, stores
 from tests.support.lanes import ignored_unless_named
 
@@ -38,9 +39,14 @@ class Pair:
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Pair]:
+def servers() -> None:
+    """The servers that all of this needs."""
     if not (databases.on_postgres() and stores.on_s3()):
         pytest.skip("needs the servers of script/postgres and script/s3; .ci/run shared starts both")
+
+
+@pytest.fixture
+def pair(servers: None, tmp_path: Path) -> Iterator[Pair]:
     shared = {
         **databases.make(tmp_path),
         **stores.make(tmp_path),
@@ -63,10 +69,6 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
 
 
 def _end_runner(folder: Path) -> None:
-    import json
-
-    from tests.conftest import end_runner
-
     try:
         end_runner(json.loads((folder / "runner.json").read_text()).get("pid"))
     except (OSError, ValueError):

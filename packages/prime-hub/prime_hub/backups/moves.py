@@ -119,7 +119,10 @@ async def move(source: Place, target: Place) -> str:
     if lost:
         raise Conflict(f"{len(lost)} files are not in {target.name}, {lost[0]} first; run the command again.")
     what = f"{sum(loaded.values())} rows and {len(there)} files ({megabytes(sum(there.values()))}) are in {target.name}"
-    return f"{what}, counted and compared. {_of_key(target, mark)}"
+    return (
+        f"{what}, counted and compared. Start it with PRIME_HUB_DATABASE_URL and PRIME_HUB_BLOBS set. Its secrets are sealed with the "
+        f"key in {_key_place(source)}: a Hub with another data folder needs PRIME_HUB_SECRET_KEY set to what is in it."
+    )
 
 
 def _marks(place: Place, mark: str) -> dict[str, str]:

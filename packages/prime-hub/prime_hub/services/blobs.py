@@ -22,7 +22,7 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore
 
 from prime_hub.errors import HubError, StorageFull, TooLarge, Unavailable
-from prime_hub.services.buckets import Bucket, open_bucket, said
+from prime_hub.services.buckets import Bucket, open_bucket, reason, said
 
 if TYPE_CHECKING:
     from obstore import GetOptions
@@ -31,6 +31,8 @@ PART = 8 * 1024 * 1024  # a bucket takes none below 5 MiB
 READ = 256 * 1024
 DOWNLOAD_SECONDS = 60
 """How long the address of a download holds: what goes on by then is not cut off."""
+
+AWAY = "The Hub's object storage does not answer as it should; try again in a moment."
 
 log = logging.getLogger(__name__)
 
@@ -83,10 +85,14 @@ class BlobStore:
         return self._bucket is not None
 
     async def check(self) -> None:
-        """Raises Unavailable where the bucket cannot be written to."""
-        if self.remote:
-            await self.put_bytes("probe", b"The Hub looks whether it can write here.", "probe")
-            await self.delete("probe")
+        """Raises Unavailable, saying why, where the bucket cannot be written to."""
+        if self._bucket is None:
+            return
+        try:
+            await obstore.put_async(self._bucket, "probe", b"The Hub looks whether it can write here.")
+            await obstore.delete_async(self._bucket, "probe")
+        except (BaseError, OSError) as error:
+            raise Unavailable(f"The object storage {self.address} cannot be used: {reason(error)}.") from error
 
     async def put(self, key: str, chunks: AsyncIterator[bytes], limit: int, what: str) -> Stored:
         """Store a stream, holding a few megabytes of it at a time.
@@ -139,10 +145,14 @@ class BlobStore:
                 yield part
 
         with self._answering():
-            if len(first) < PART:  # the last one, too: nothing in parts, of which a killed Hub would leave some
-                await obstore.put_async(self._store, key, first, use_multipart=False)
-            else:
-                await obstore.put_async(self._store, key, all_of_it(), chunk_size=PART, max_concurrency=1)
+            try:
+                if len(first) < PART:  # the last one, too: nothing in parts, of which a killed Hub would leave some
+                    await obstore.put_async(self._store, key, first, use_multipart=False)
+                else:
+                    await obstore.put_async(self._store, key, all_of_it(), chunk_size=PART, max_concurrency=1)
+            except FileNotFoundError as error:
+                log.warning("the storage %s: %s", self.address, reason(error))
+                raise Unavailable(AWAY) from error
 
     async def put_bytes(self, key: str, data: bytes, what: str) -> Stored:
         """Store a small blob."""

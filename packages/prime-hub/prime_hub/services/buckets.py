@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import AzureStore, GCSStore, S3Store, from_url
 
 from prime_hub.errors import Invalid
@@ -22,6 +22,8 @@ from prime_hub.errors import Invalid
 SCHEMES = ("s3", "gs", "az")
 FRESH = timedelta(minutes=5)
 """How long what was read from a file is used before it is read again: others may renew it there."""
+OUTAGE = timedelta(seconds=30)
+"""How long an answer is tried for."""
 GIVEN_OTHERWISE = (
     *("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_SKIP_SIGNATURE"),
     *("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
@@ -60,6 +62,15 @@ def said(error: BaseException) -> str:
     return str(error).strip().splitlines()[0].strip()[:300].rstrip(".:")
 
 
+def reason(error: BaseException) -> str:
+    """Why a bucket cannot be used, for its operator."""
+    if isinstance(error, (PermissionDeniedError, UnauthenticatedError)):
+        return "it does not accept the credentials (AWS_ACCESS_KEY_ID and the like) or they may not write there"
+    if isinstance(error, FileNotFoundError):
+        return "there is no such bucket; make it first"
+    return said(error)
+
+
 def _s3(address: str, endpoint: str | None) -> S3Store:
     parts = urlsplit(address)
     profile = _profile()
@@ -82,6 +93,7 @@ def _s3(address: str, endpoint: str | None) -> S3Store:
         config=config,  # type: ignore[arg-type]
         client_options={"allow_http": bool(reached and reached.startswith("http://"))},
         credential_provider=provider,
+        retry_config={"max_retries": 5, "retry_timeout": OUTAGE},
     )
 
 
