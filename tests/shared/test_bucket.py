@@ -35,16 +35,16 @@ class BrokenWay:
         self._to = (to.hostname or "", to.port or 80)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._open = True
+        self._works = True
         self._pairs: list[socket.socket] = []
 
     @property
-    def open(self) -> bool:
-        return self._open
+    def works(self) -> bool:
+        return self._works
 
-    @open.setter
-    def open(self, value: bool) -> None:
-        self._open = value
+    @works.setter
+    def works(self, value: bool) -> None:
+        self._works = value
         while not value and self._pairs:
             with contextlib.suppress(OSError):
                 self._pairs.pop().shutdown(socket.SHUT_RDWR)
@@ -55,13 +55,13 @@ class BrokenWay:
 
     def __exit__(self, *_: object) -> None:
         self._listener.close()
-        self.open = False
+        self.works = False
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                if not self._open:
+                if not self._works:
                     client.close()
                     continue
                 server = socket.create_connection(self._to)
@@ -285,11 +285,11 @@ def test_an_outage_of_the_bucket_is_a_sentence(start_hub: HubFactory, tmp_path: 
         try:
             one = push(hub.api, "there")
             detail = hub.api.get(f"/environmentshub/{hub.owner}/there/@latest").json()["data"]
-            way.open = False
+            way.works = False
             answer = hub.api.get(detail["package_url"])
             assert answer.status_code == 503 and "object storage does not answer" in answer.json()["detail"]
             assert hub.api.get("/health").status_code == 200
-            way.open = True
+            way.works = True
             assert hub.api.get(detail["package_url"], follow_redirects=True).content == one.archive
             hub.stop()
         finally:
