@@ -292,11 +292,15 @@ def test_an_outage_of_the_bucket_is_a_sentence(start_hub: HubFactory, tmp_path: 
             way.works = True
             assert hub.api.get(detail["package_url"], follow_redirects=True).content == one.archive
             hub.stop()
+            words = ("serve", "--port", "0", "--data-dir", str(hub.data_dir))
+            refused = program(*words, variables={**hub.variables, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"})
+            assert refused.returncode == 1 and "cannot be used" in refused.stderr
+            gone = program(
+                *words, variables={**hub.variables, "PRIME_HUB_DATABASE_URL": databases.url(tmp_path / "no")}
+            )
+            assert gone.returncode == 1 and "cannot be used" in gone.stderr and "Traceback" not in gone.stderr, (
+                gone.stderr
+            )
         finally:
             databases.drop(tmp_path)
             stores.drop(tmp_path)
-    refused = program(
-        *("serve", "--port", "0", "--data-dir", str(hub.data_dir)),
-        variables={**hub.variables, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"},
-    )
-    assert refused.returncode == 1 and "cannot be used" in refused.stderr

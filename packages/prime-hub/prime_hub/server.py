@@ -20,7 +20,7 @@ from prime_hub import address, reach
 from prime_hub.api.port_sockets import MAX_MESSAGE_BYTES
 from prime_hub.app import create_app
 from prime_hub.db.migrate import SchemaTooNew, migrate
-from prime_hub.db.session import Database
+from prime_hub.db.session import Database, answering
 from prime_hub.hub import Hub, open_blobs
 from prime_hub.operations.logs import configure
 from prime_hub.services.keys import same_key, the_key
@@ -73,7 +73,8 @@ async def _prepare(settings: Settings) -> None:
     """Database, storage and key before anything listens: what is wrong with them is said here, in one sentence."""
     database = Database(settings.database)
     try:
-        await migrate(database.engine, settings.data_dir)
+        with answering(database):
+            await migrate(database.engine, settings.data_dir)
         await open_blobs(settings).check()
         if settings.database_url is not None:
             await same_key(database, the_key(settings))

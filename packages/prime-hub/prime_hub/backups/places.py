@@ -14,9 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from prime_hub.backups import rows
 from prime_hub.db.migrate import SchemaTooNew, head, migrate
 from prime_hub.db.models import Meta
-from prime_hub.db.session import Database
+from prime_hub.db.session import Database, answering
 from prime_hub.db.types import now
-from prime_hub.errors import Conflict, Unavailable
+from prime_hub.errors import Conflict
 from prime_hub.hub import open_blobs
 from prime_hub.services.blob_use import HELD
 from prime_hub.services.blobs import BlobStore
@@ -82,13 +82,12 @@ class Place:
     async def prepare_empty(self) -> None:
         """The newest schema, and nobody in it. Raises Conflict, Unavailable."""
         try:
-            await migrate(self.database.engine, self.settings.data_dir)
-            async with self.database.engine.connect() as connection:
-                there = await rows.counts(connection)
+            with answering(self.database):
+                await migrate(self.database.engine, self.settings.data_dir)
+                async with self.database.engine.connect() as connection:
+                    there = await rows.counts(connection)
         except SchemaTooNew as error:
             raise Conflict(str(error)) from error
-        except (OSError, ConnectionError) as error:
-            raise Unavailable(f"The database of {self.name} cannot be reached: {error}.") from error
         if there["accounts"]:
             raise Conflict(
                 f"The Hub in {self.name} is not empty ({there['accounts']} accounts, {there['environments']} environments); "
