@@ -34,6 +34,11 @@ class Pair:
     """By which the shared database and bucket are named in `tests.support`."""
 
     @property
+    def on_runner(self) -> set[str]:
+        """The ids of the sandboxes that the runner has."""
+        return {path.name for path in (self.place / "runner" / "sandboxes").iterdir()}
+
+    @property
     def both(self) -> tuple[RunningHub, RunningHub]:
         return self.first, self.second
 
@@ -46,7 +51,8 @@ def servers() -> None:
 
 
 @pytest.fixture
-def pair(servers: None, tmp_path: Path) -> Iterator[Pair]:
+def pair(servers: None, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
+    """Both with the options of an indirect parameter, where there is one."""
     shared = {
         **databases.make(tmp_path),
         **stores.make(tmp_path),
@@ -56,7 +62,7 @@ def pair(servers: None, tmp_path: Path) -> Iterator[Pair]:
     started: list[RunningHub] = []
     try:
         for name in ("first", "second"):
-            started.append(RunningHub(tmp_path / name, variables=shared))
+            started.append(RunningHub(tmp_path / name, getattr(request, "param", ()), variables=shared))
         yield Pair(*started, tmp_path)
     finally:
         for hub in started:

@@ -455,11 +455,11 @@ def _last(path: Path, count: int) -> tuple[list[str], int]:
 
 def _become(*args: str) -> None:
     """Run `python -m prime_hub …` in this process's place, so that signals and the exit code are its own."""
-    from prime_core.children import child_environment
+    from prime_core.children import hub_environment
 
     program = _program()
     sys.stdout.flush()
-    os.execve(program[0], [*program, *args], child_environment())
+    os.execve(program[0], [*program, *args], hub_environment())
 
 
 def _program() -> list[str]:
