@@ -43,7 +43,7 @@ class Record:
     outcome: list[str | None] | None = None
     ports: dict[int, int] = field(default_factory=dict)
     host_rewritten: bool = False
-    # It waits for somebody, kept by one of the Hubs of this host.
+    # It is in no table: one of the Hubs of this host keeps it, by its lease.
     spare: bool = False
     # Of one that has ended: how many bytes it printed, of which TAIL_FILE has the last.
     log_end: int | None = None
