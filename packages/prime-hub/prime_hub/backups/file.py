@@ -51,6 +51,10 @@ class Writer:
         self._entries[name] = [size, digest.hexdigest()]
         return size
 
+    def sha256(self, name: str) -> str:
+        """Of an entry that was added."""
+        return str(self._entries[name][1])
+
     def finish(self, about: dict[str, Any]) -> None:
         """The manifest."""
         manifest = {

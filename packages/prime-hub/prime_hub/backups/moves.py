@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Table
+from sqlalchemy import Table, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from prime_hub.backups import rows
 from prime_hub.backups.file import Reader, written
 from prime_hub.backups.places import SHORT_LIVED, Place, Progress, megabytes, say
+from prime_hub.db.models import Meta
 from prime_hub.errors import Conflict
 from prime_hub.services.blob_use import HELD
 from prime_hub.services.keys import KEY_MARK, key_mark, the_key
@@ -24,7 +25,7 @@ OF_KEY = (
 
 async def backup(place: Place, path: Path) -> str:
     """Write a backup while Hubs go on; what to tell about it. Raises Conflict, Invalid."""
-    missing: list[str] = []
+    changed: list[str] = []
     with written(path) as out:
         async with place.holding_blobs(), place.snapshot() as connection:
             count, wanted = {}, set()
@@ -44,11 +45,15 @@ async def backup(place: Place, path: Path) -> str:
                     continue
                 total += size
                 progress.step(size)
+                if key.startswith("sha256/") and out.sha256(f"blobs/{key}") != key.rpartition("/")[2]:
+                    changed.append(key)
+            mark = await _mark(place, connection)
         missing = sorted(key for key in wanted - there.keys() if not key.startswith(SHORT_LIVED))
-        mark = key_mark(the_key(place.settings))
         out.finish({"tables": count, "blobs": [len(there), total], "missing": missing, "key_mark": mark})
     if missing:
         say(f"Warning: {len(missing)} files that the database names are not in the storage, {missing[0]} first.")
+    if changed:
+        say(f"Warning: {len(changed)} files in the storage are not what they were stored as, {changed[0]} first.")
     return f"{path}: {sum(count.values())} rows, {len(there)} files, {megabytes(total)}. {OF_KEY.format(where=_key_place(place))}"
 
 
@@ -109,7 +114,7 @@ async def move(source: Place, target: Place) -> str:
                 await target.put(key, size, None, source.blobs)
             progress.step(size)
         held = [_Rows(connection, one) for one in rows.tables()]
-        mark = key_mark(the_key(source.settings))
+        mark = await _mark(source, connection)
         tables = zip(rows.tables(), held, strict=True)
         loaded = await rows.load(target.database, ((one, some.plain()) for one, some in tables), _marks(target, mark))
         expected = {one.name: some.count for one, some in zip(rows.tables(), held, strict=True)}
@@ -125,6 +130,12 @@ async def move(source: Place, target: Place) -> str:
     )
 
 
+async def _mark(place: Place, connection: AsyncConnection) -> str:
+    """The mark of the key with which its secrets are sealed: that of the database's Hubs, else of the data folder's own."""
+    known = await connection.scalar(select(Meta.value).where(Meta.key == KEY_MARK))
+    return str(known) if known else key_mark(the_key(place.settings))
+
+
 def _marks(place: Place, mark: str) -> dict[str, str]:
     """Where several Hubs may come, one with another key is refused."""
     return {KEY_MARK: mark} if place.settings.database_url is not None else {}
@@ -137,7 +148,9 @@ def _same(loaded: dict[str, int], expected: dict[str, int]) -> None:
 
 
 def _key_place(place: Place) -> str:
-    return "PRIME_HUB_SECRET_KEY" if place.settings.secret_key else str(place.settings.secret_key_file)
+    if place.settings.secret_key is None and place.settings.secret_key_file.exists():
+        return str(place.settings.secret_key_file)
+    return "the PRIME_HUB_SECRET_KEY of its Hubs"
 
 
 def _of_key(place: Place, mark: str) -> str:
