@@ -99,10 +99,12 @@ async def _of_bucket(
         return Response(status_code=status, headers=headers, media_type=media_type)
 
     async def parts() -> AsyncIterator[bytes]:
+        sent = start
         async for part in blobs.get(key, start, None if status == 200 else end):
             yield part
-        if status == 200:
-            whole()
+            sent += len(part)
+            if status == 200 and sent == size:  # at once: a client that has all of it may be gone by the next step
+                whole()
 
     return Stream(parts(), status_code=status, headers=headers, media_type=media_type)
 
