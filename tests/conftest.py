@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support import databases, nursery
+from tests.support import databases, nursery, stores
 
 if TYPE_CHECKING:
     import httpx
@@ -95,9 +95,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What is about SQLite's file is not about a Hub on Postgres; tests that share something slow run together."""
-    if databases.on_postgres():
+    elsewhere = [databases.on_postgres() and "sqlite", stores.on_s3() and "disk"]
+    if any(elsewhere):
         left_out = [
-            item for item in items if item.get_closest_marker("sqlite") or item.path.stem in NOT_OF_THE_DATABASE
+            item
+            for item in items
+            if any(mark and item.get_closest_marker(mark) for mark in elsewhere)
+            or (databases.on_postgres() and item.path.stem in NOT_OF_THE_DATABASE)
         ]
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
@@ -185,7 +189,11 @@ class RunningHub:
     """A real Hub process on a free port of 127.0.0.1, with its own data folder and its own runner."""
 
     def __init__(
-        self, data_dir: Path, options: tuple[str, ...] = (), before: Callable[[], object] | None = None
+        self,
+        data_dir: Path,
+        options: tuple[str, ...] = (),
+        before: Callable[[], object] | None = None,
+        variables: dict[str, str] | None = None,
     ) -> None:
         self.data_dir = data_dir
         self.log_file = data_dir.with_name(data_dir.name + ".log")
@@ -194,8 +202,10 @@ class RunningHub:
         self._clients: list[httpx.Client] = []
         self._api: httpx.Client | None = None
         self.process: subprocess.Popen[bytes] | nursery.Forked | None = None
-        self.variables = databases.make(data_dir)
-        """Environment variables of the Hub's own programs."""
+        self.borrowed = variables is not None
+        """Whether its database and its blobs are those of another Hub, which has made them."""
+        self.variables = {**databases.make(data_dir), **stores.make(data_dir)} if variables is None else variables
+        """Environment variables of the Hub's own programs, by which it finds both."""
         self.start()
 
     @property
@@ -332,7 +342,9 @@ class RunningHub:
         finally:
             self.close_clients()
             end_runner(self.runner_pid)
-            databases.drop(self.data_dir)
+            if not self.borrowed:
+                databases.drop(self.data_dir)
+                stores.drop(self.data_dir)
 
 
 HubFactory = Callable[..., RunningHub]
@@ -346,8 +358,13 @@ def start_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubFactory]:
     """
     started: list[RunningHub] = []
 
-    def start(*options: str, data_dir: Path | None = None, before: Callable[[], object] | None = None) -> RunningHub:
-        hub = RunningHub(data_dir or tmp_path_factory.mktemp("hub"), options, before)
+    def start(
+        *options: str,
+        data_dir: Path | None = None,
+        before: Callable[[], object] | None = None,
+        variables: dict[str, str] | None = None,
+    ) -> RunningHub:
+        hub = RunningHub(data_dir or tmp_path_factory.mktemp("hub"), options, before, variables)
         started.append(hub)
         return hub
 

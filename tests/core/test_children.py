@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from prime_core.children import child_environment
+from prime_core.children import child_environment, hub_environment
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,16 @@ def test_secrets_stay_here(name: str):
 )
 def test_what_programs_need_goes_along(name: str):
     assert child_environment({name: "x"}) == {name: "x"}
+
+
+def test_a_hub_alone_gets_what_its_storage_takes() -> None:
+    given = dict.fromkeys(
+        (
+            *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "PGPASSWORD"),
+            *("PRIME_HUB_SECRET_KEY", "PRIME_HUB_DATABASE_URL", "GOOGLE_APPLICATION_CREDENTIALS", "AZURE_STORAGE_KEY"),
+        ),
+        "x",
+    )
+    other = {"OPENAI_API_KEY": "x", "GITHUB_TOKEN": "x"}
+    assert hub_environment({**given, **other}) == given
+    assert not {"AWS_SECRET_ACCESS_KEY", "PRIME_HUB_SECRET_KEY"} & child_environment({**given, **other}).keys()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from tests.conftest import RunningHub
 from tests.hub.pushing import Push, hash_files, make_archive, make_wheel, push, put
+from tests.support import stores
 
 
 def visible(hub: RunningHub, name: str, client=None) -> bool:
@@ -36,9 +38,9 @@ def test_a_push_is_pulled_byte_for_byte(module_hub: RunningHub) -> None:
     assert detail["content_hash"] == hash_files(one.files)
     assert detail["tags"] == ["math", "eval"] and "little" in detail["readme"]
     assert detail["image"] == {"reference": "prime/me/whole:latest", "digest": "sha256:" + "a" * 64}
-    pulled = module_hub.client().get(detail["package_url"]).content
+    pulled = module_hub.client().get(detail["package_url"], follow_redirects=True).content
     assert pulled == one.archive and hashlib.sha256(pulled).hexdigest() == detail["package_sha256"]
-    wheel = module_hub.client().get(detail["wheel_url"]).content
+    wheel = module_hub.client().get(detail["wheel_url"], follow_redirects=True).content
     assert wheel == one.wheel and hashlib.sha256(wheel).hexdigest() == detail["wheel_sha256"]
 
 
@@ -125,8 +127,8 @@ def test_of_many_pushes_at_once_one_wins(module_hub: RunningHub) -> None:
     lost = [text for status, text, _ in outcomes if status != 200]
     assert all("Version 0.1.0 already exists" in text and "content hash" in text for text in lost)
     detail = module_hub.api.get(f"/environmentshub/{module_hub.owner}/raced/@latest").json()["data"]
-    assert module_hub.api.get(detail["package_url"]).content == won[0].archive
-    assert module_hub.api.get(detail["wheel_url"]).content == won[0].wheel
+    assert module_hub.api.get(detail["package_url"], follow_redirects=True).content == won[0].archive
+    assert module_hub.api.get(detail["wheel_url"], follow_redirects=True).content == won[0].wheel
     assert detail["content_hash"] == won[0].content_hash
 
 
@@ -134,6 +136,9 @@ def test_an_archive_that_is_not_the_announced_one(module_hub: RunningHub) -> Non
     one = Push(module_hub.api, "liar")
     one.run(until=5)
     other = put(one.version_url, make_archive({"README.md": b"another"}))
+    if stores.presigned():  # the store takes what it gets; the Hub looks at it afterwards
+        assert other.status_code == 200
+        other = one.finalize_version()
     assert other.status_code == 422 and "not the one announced" in other.json()["detail"]
     assert one.finalize_version().status_code == 400
     assert not visible(module_hub, "liar")
@@ -216,6 +221,7 @@ def _body(one: Push) -> dict[str, object]:
     }
 
 
+@pytest.mark.disk
 def test_upload_addresses_are_for_one_file_and_a_while(module_hub: RunningHub) -> None:
     one = Push(module_hub.api, "signed")
     one.run(until=2)
@@ -234,8 +240,14 @@ def test_secrets_are_not_logged(hub: RunningHub) -> None:
     one = push(hub.api, "quiet")
     hub.api.get("/environmentshub/", params={"search": "a-searched-word"})
     assert one.wheel_url is not None
-    assert "PUT /api/v1/uploads/wheel/" in hub.log
-    for secret in (hub.token, one.wheel_url.split("token=")[1], "token=", "a-searched-word"):
+    detail = hub.client().get(f"/environmentshub/{hub.owner}/quiet/@latest").json()["data"]
+    got = hub.client().get(detail["wheel_url"], follow_redirects=True)
+    assert got.content == one.wheel
+    signed = [str(got.url.params.get("X-Amz-Signature"))] if stores.presigned() else []
+    if not signed:
+        assert "PUT /api/v1/uploads/wheel/" in hub.log
+    uploading = re.split("(?:token|X-Amz-Signature)=", one.wheel_url)[1]
+    for secret in (hub.token, uploading, *signed, "token=", "Signature=", "a-searched-word"):
         assert secret not in hub.log
 
 
@@ -245,6 +257,7 @@ def _small_files(limit: int = 1_500_000) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
 
+@pytest.mark.disk
 def test_a_full_disk_publishes_nothing_and_says_so(start_hub, tmp_path: Path) -> None:
     hub = start_hub(before=_small_files)
     noise = hashlib.shake_256(b"noise").digest(3_000_000)
@@ -332,6 +345,7 @@ def test_metadata_has_a_limit(module_hub: RunningHub) -> None:
     assert refused.status_code == 422 and "README.md" in refused.json()["detail"]
 
 
+@pytest.mark.disk  # in a bucket, whose clock goes by itself: test_stores.py
 def test_what_was_left_in_the_middle_is_cleared_after_a_day(hub: RunningHub) -> None:
     import os
     import time

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from prime_core.children import child_environment
+from prime_core.children import hub_environment
 from prime_core.errors import LocalHubError
 from prime_core.files import write_atomic
 from prime_core.paths import hub_data_dir
@@ -193,7 +193,7 @@ def _spawn(python: str, data_dir: Path, port: int | None, options: Sequence[str]
             command,
             cwd=data_dir,
             # A server that outlives the command must not carry the user's other keys around.
-            env=child_environment(),
+            env=hub_environment(),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

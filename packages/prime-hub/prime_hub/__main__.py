@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -56,6 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="Serve Prometheus metrics there, to whoever reaches it; the host is 127.0.0.1 where none is said.",
     )
     _add_sandbox_options(serving)
+    _add_sharing_options(serving)
 
     user = commands.add_parser("user", help="Manage accounts.").add_subparsers(dest="action", required=True)
     adding = user.add_parser("add", help="Make an account and print its token, which is shown only now.")
@@ -83,6 +85,18 @@ def main(arguments: list[str] | None = None) -> int:
     for one in (serving, adding, setting, openapi):
         one.add_argument("--data-dir", type=Path, help="Where the Hub keeps everything (default: ~/.prime/hub).")
 
+    saving = commands.add_parser(
+        "backup", help="Write all records and files of a Hub, also of one that runs, to one file."
+    )
+    saving.add_argument("file", type=Path)
+    restoring = commands.add_parser("restore", help="Fill an empty Hub from a backup.")
+    restoring.add_argument("file", type=Path)
+    moving = commands.add_parser("migrate", help="Copy a Hub that is stopped to another database and storage.")
+    moving.add_argument("--to", required=True, metavar="URL", help="postgresql://USER:PASSWORD@HOST/DATABASE, empty.")
+    moving.add_argument("--blobs", required=True, metavar="URL", help="s3://BUCKET/PREFIX, empty.")
+    for one in (saving, restoring, moving):
+        one.add_argument("--data-dir", type=Path, help="The Hub's data folder (default: ~/.prime/hub).")
+
     options = parser.parse_args(arguments)
     if options.command == "doctor":
         return _doctor(dict(options.runtime_option), options.json)
@@ -107,13 +121,20 @@ def main(arguments: list[str] | None = None) -> int:
                 serve(_settings(data_dir, options))
             except ServeError as error:
                 return _say(str(error))
+        elif options.command in ("backup", "restore", "migrate"):
+            from prime_hub.server import ServeError
+
+            try:
+                print(asyncio.run(_carried(data_dir, options)), flush=True)
+            except ServeError as error:
+                return _say(str(error))
         elif options.command == "user" and options.action == "password":
             password = _password(options.password_stdin, options.name)
-            asyncio.run(_set_password(Settings(data_dir, database_url=_database_url()), options.name, password))
+            asyncio.run(_set_password(_stored(data_dir), options.name, password))
             print(f"The password of {options.name} is set; its browsers are signed out.", flush=True)
         elif options.command == "user":
             password = _password(True, options.name) if options.password_stdin else None
-            token = asyncio.run(_add_user(Settings(data_dir, database_url=_database_url()), options.name, password))
+            token = asyncio.run(_add_user(_stored(data_dir), options.name, password))
             print(token, flush=True)
             if sys.stderr.isatty():
                 print(
@@ -216,14 +237,64 @@ def _add_sandbox_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sandbox-disk-gb", type=_amount, metavar="GB", help="The most that one sandbox may write.")
 
 
+def _add_sharing_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--blobs",
+        default=os.environ.get("PRIME_HUB_BLOBS") or None,
+        metavar="URL",
+        help="Keep wheels, archives and contexts in object storage, like s3://BUCKET/PREFIX (default: PRIME_HUB_BLOBS, else "
+        "a folder in the data folder).",
+    )
+    parser.add_argument(
+        "--presigned-urls",
+        choices=("on", "off"),
+        default=os.environ.get("PRIME_HUB_PRESIGNED_URLS") or "on",
+        help="Whether clients use the object storage themselves, by addresses that this Hub signs (default: %(default)s).",
+    )
+    parser.add_argument(
+        "--blobs-public-endpoint",
+        type=_web_address,
+        default=os.environ.get("PRIME_HUB_BLOBS_PUBLIC_ENDPOINT") or None,
+        metavar="URL",
+        help="Where clients reach the object storage, if not at AWS_ENDPOINT_URL.",
+    )
+    parser.add_argument(
+        "--runner-dir",
+        type=Path,
+        default=os.environ.get("PRIME_HUB_RUNNER_DIR") or None,
+        metavar="DIR",
+        help="The folder of this host's runner, where several Hubs share it (default: one in the data folder).",
+    )
+
+
+def _stored(data_dir: Path) -> Settings:
+    """The settings of what is kept, as the environment has them: for commands that serve nothing. Raises Invalid."""
+    from prime_hub.services.buckets import check_address
+
+    blobs = os.environ.get("PRIME_HUB_BLOBS", "").strip() or None
+    return Settings(
+        data_dir,
+        database_url=_database_url(),
+        blobs_url=check_address(blobs) if blobs else None,
+        secret_key=os.environ.get("PRIME_HUB_SECRET_KEY") or None,
+    )
+
+
 def _settings(data_dir: Path, options: argparse.Namespace) -> Settings:
     """The settings of `serve`; a limit of 0 is none."""
+    from prime_hub.services.buckets import check_address
+
     return Settings(
         data_dir,
         options.host,
         options.port,
         options.frontend_url,
         database_url=_database_url(),
+        blobs_url=check_address(options.blobs) if options.blobs else None,
+        presigned_urls=options.presigned_urls == "on",
+        blobs_public_endpoint=options.blobs_public_endpoint,
+        runner_folder=options.runner_dir.expanduser().absolute() if options.runner_dir else None,
+        secret_key=os.environ.get("PRIME_HUB_SECRET_KEY") or None,
         sign_up=options.sign_up == "open",
         upstream_index=options.upstream_index,
         log_format=options.log_format,
@@ -251,6 +322,29 @@ def _settings(data_dir: Path, options: argparse.Namespace) -> Settings:
 def _host_and_port(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     return host.strip("[]") or "127.0.0.1", _port(port)
+
+
+async def _carried(data_dir: Path, options: argparse.Namespace) -> str:
+    """Backup, restore or migrate; the sentence to tell. Raises HubError, ServeError."""
+    from prime_hub.backups.moves import backup, move, restore
+    from prime_hub.backups.places import Place
+    from prime_hub.server import exclusive
+    from prime_hub.services.buckets import check_address
+
+    settings = _stored(data_dir)
+    if options.command != "restore" and settings.database_url is None and not settings.database_file.exists():
+        raise Invalid(f"There is no Hub in {data_dir}; name its data folder with --data-dir.")
+    async with contextlib.AsyncExitStack() as held:
+        place = await held.enter_async_context(contextlib.aclosing(Place(settings)))
+        if options.command == "backup":
+            return await backup(place, options.file.expanduser().absolute())
+        held.enter_context(exclusive(settings))
+        if options.command == "restore":
+            return await restore(options.file.expanduser().absolute(), place)
+        there = replace(
+            settings, database_url=_postgres_url(options.to, "--to"), blobs_url=check_address(options.blobs)
+        )
+        return await move(place, await held.enter_async_context(contextlib.aclosing(Place(there))))
 
 
 def _bytes(gib: float | None) -> int | None:
@@ -335,11 +429,14 @@ def _web_address(text: str) -> str:
 def _database_url() -> str | None:
     """PRIME_HUB_DATABASE_URL, for it may hold a password: a Postgres database instead of a file. Raises Invalid."""
     given = os.environ.get("PRIME_HUB_DATABASE_URL", "").strip()
-    if not given:
-        return None
+    return _postgres_url(given, "PRIME_HUB_DATABASE_URL") if given else None
+
+
+def _postgres_url(given: str, name: str) -> str:
+    """As the driver takes it. Raises Invalid."""
     scheme, separator, rest = given.partition("://")
     if scheme not in ("postgres", "postgresql", "postgresql+asyncpg") or not separator:
-        raise Invalid("PRIME_HUB_DATABASE_URL must be an address like postgresql://USER:PASSWORD@HOST/DATABASE.")
+        raise Invalid(f"{name} must be an address like postgresql://USER:PASSWORD@HOST/DATABASE.")
     if importlib.util.find_spec("asyncpg") is None:
         raise Invalid("A Hub on Postgres needs the package asyncpg; install prime-hub[postgres].")
     return f"postgresql+asyncpg://{rest}"

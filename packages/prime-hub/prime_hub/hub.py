@@ -29,7 +29,7 @@ from prime_hub.services.hosted_run import HostedRuns
 from prime_hub.services.image_changes import ImageChanges
 from prime_hub.services.images import Images
 from prime_hub.services.jobs import Jobs
-from prime_hub.services.keys import Signer, load_secret_key
+from prime_hub.services.keys import Signer, same_key, the_key
 from prime_hub.services.logs import Logs
 from prime_hub.services.managing import Managing
 from prime_hub.services.model_endpoints import Endpoints
@@ -63,6 +63,16 @@ from prime_hub.services.vault import Vault
 from prime_hub.settings import Settings
 
 
+def open_blobs(settings: Settings) -> BlobStore:
+    """The store that the settings name. Raises Invalid."""
+    return BlobStore(
+        settings.blobs_dir,
+        settings.blobs_url,
+        presigned=settings.presigned_urls,
+        endpoint=settings.blobs_public_endpoint,
+    )
+
+
 class Hub:
     """Everything a request can ask for. `open` before use, `close` after."""
 
@@ -73,8 +83,8 @@ class Hub:
         self.closing = asyncio.Event()
         self.database = Database(settings.database)
         self.metrics = Metrics()
-        self.blobs = BlobStore(settings.blobs_dir)
-        key = load_secret_key(settings.secret_key_file)
+        self.blobs = open_blobs(settings)
+        self._key = key = the_key(settings)
         self.signer = Signer(key)
         self.vault = vault = Vault(key)
         self.accounts = Accounts(settings, self.database)
@@ -127,6 +137,8 @@ class Hub:
         self.logs = Logs(self.sandboxes, self.signals, self.runner)
         self.statuses = Statuses(self.database, self.sandboxes, self.signals)
         self.ports = Ports(self.database, self.sandboxes, self.sandbox_io)
+        # One Hub holds an SQLite data folder for itself; on a shared database others may be at work.
+        self.alone = settings.database_url is None
         self.hosted = Hosted(self.database, self.runner)
         self.recipes = Recipes(self.catalogue, self.blobs, served_wheels_dir())
         runs = CheckRuns(settings, self.blobs, self.runner, self.images.access, self.hosted, self.recipes)
@@ -152,7 +164,7 @@ class Hub:
             plays,
             endpoints,
         )
-        self.sweep = Sweep(self.database, self.runner, self.images, self.starter, self.spares, self.hosted)
+        self.sweep = Sweep(self.database, self.runner, self.images, self.starter, self.spares, self.hosted, self.alone)
         self.cleaning = Cleaning(self.database, self.blobs)
         self.pruning = Pruning(settings, self.database, self.blobs, self.runner, self.spares)
 
@@ -160,6 +172,8 @@ class Hub:
         """Bring the database to the newest schema and make the local owner. Starts nothing in the background."""
         await migrate(self.database.engine, self.settings.data_dir)
         await prepare(self.database)
+        if self.settings.database_url is not None:
+            await same_key(self.database, self._key)
         self.id = await self.accounts.hub_id()
         await self.accounts.ensure_owner()
 
@@ -172,8 +186,7 @@ class Hub:
         self.cleaning.start()
         self.pruning.start()
         self.usage.start()
-        # One Hub holds an SQLite data folder for itself; on a shared database others may be at work.
-        await self.jobs.start(alone=self.settings.database_url is None)
+        await self.jobs.start(alone=self.alone)
 
     async def stop(self) -> None:
         """End the work in the background and let go of the runner, whose sandboxes go on."""

@@ -20,9 +20,10 @@ from prime_hub import address, reach
 from prime_hub.api.port_sockets import MAX_MESSAGE_BYTES
 from prime_hub.app import create_app
 from prime_hub.db.migrate import SchemaTooNew, migrate
-from prime_hub.db.session import Database
-from prime_hub.hub import Hub
+from prime_hub.db.session import Database, answering
+from prime_hub.hub import Hub, open_blobs
 from prime_hub.operations.logs import configure
+from prime_hub.services.keys import same_key, the_key
 from prime_hub.settings import DEFAULT_PORT, Settings
 
 GRACE_SECONDS = 5
@@ -40,7 +41,7 @@ class _PortTaken(ServeError):
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then return. Raises ServeError when it cannot start."""
     configure(logging.StreamHandler(sys.stderr), settings.log_format)
-    with _exclusive(settings):
+    with exclusive(settings):
         asyncio.run(_prepare(settings))
         listener = _listen(settings)
         host, port = listener.getsockname()[:2]
@@ -69,10 +70,14 @@ def serve(settings: Settings) -> None:
 
 
 async def _prepare(settings: Settings) -> None:
-    """The database before anything listens: what is wrong with it is said here, in one sentence."""
+    """Database, storage and key before anything listens: what is wrong with them is said here, in one sentence."""
     database = Database(settings.database)
     try:
-        await migrate(database.engine, settings.data_dir)
+        with answering(database):
+            await migrate(database.engine, settings.data_dir)
+        await open_blobs(settings).check()
+        if settings.database_url is not None:
+            await same_key(database, the_key(settings))
     except SchemaTooNew as error:
         raise ServeError(str(error)) from error
     finally:
@@ -134,7 +139,7 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.contextmanager
-def _exclusive(settings: Settings) -> Generator[None]:
+def exclusive(settings: Settings) -> Generator[None]:
     """Hold the data folder: two Hubs on one would start two runners and answer at one address."""
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -48,6 +48,18 @@ class Settings:
     """text, or json: an object a line."""
     metrics: tuple[str, int] | None = None
     """Host and port on which Prometheus metrics are served, to whoever reaches it; None: nowhere."""
+    blobs_url: str | None = None
+    """s3://BUCKET/PREFIX (or gs://, az://): where wheels, archives and contexts are; None: a folder in the data folder."""
+    presigned_urls: bool = True
+    """Whether clients send files to the bucket, and fetch them there, by addresses that the Hub signs; otherwise all goes
+    through the Hub.
+    """
+    blobs_public_endpoint: str | None = None
+    """The address at which clients reach the bucket's service, where it is not the one that the Hub uses."""
+    secret_key: str | None = field(default=None, repr=False)
+    """64 hex digits, the same for all Hubs of a database; None: the file in the data folder, made on first use."""
+    runner_folder: Path | None = None
+    """The folder of this host's runner, which all Hubs of the host share; None: one in the data folder."""
     max_wheel_bytes: int = GIB
     max_archive_bytes: int = GIB
     max_context_bytes: int = 4 * GIB
@@ -108,7 +120,8 @@ class Settings:
 
     @property
     def blobs_dir(self) -> Path:
-        return self.data_dir / "blobs"
+        """The blobs, or the copies of those in a bucket that are being read."""
+        return self.data_dir / ("blobs" if self.blobs_url is None else "copies")
 
     @property
     def owner_token_file(self) -> Path:
@@ -124,4 +137,4 @@ class Settings:
 
     @property
     def runner_dir(self) -> Path:
-        return self.data_dir / "runner"
+        return self.runner_folder or self.data_dir / "runner"

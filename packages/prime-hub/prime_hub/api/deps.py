@@ -105,6 +105,15 @@ def frontend_url(request: Request) -> str:
     return (get_hub(request).settings.frontend_url or base_url(request)).rstrip("/")
 
 
+async def upload_url(request: Request, kind: str, slot: str) -> str:
+    """Where a client PUTs a file: the store's own address where clients reach it, else one of this Hub's."""
+    hub = get_hub(request)
+    if (direct := await hub.blobs.upload_url(kind, slot, hub.settings.upload_url_seconds)) is not None:
+        return direct
+    token = hub.signer.sign(f"upload/{kind}/{slot}", hub.settings.upload_url_seconds)
+    return f"{base_url(request)}{API}/uploads/{kind}/{slot}?token={token}"
+
+
 async def body_chunks(request: Request) -> AsyncIterator[bytes]:
     """The request's body as it arrives. Raises BadRequest when the sender goes away in the middle."""
     try:

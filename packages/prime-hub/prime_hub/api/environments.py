@@ -6,7 +6,7 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import FileResponse
+from fastapi.responses import Response
 from pydantic import Field
 
 from prime_hub.api.asked import Asked
@@ -228,10 +228,10 @@ async def inspect(
 
 @router.head("/{owner}/{name}/@{version}/package", include_in_schema=False)
 @router.get("/{owner}/{name}/@{version}/package")
-async def package(owner: str, name: str, version: str, hub: HubDep, caller: CallerDep) -> FileResponse:
+async def package(owner: str, name: str, version: str, request: Request, hub: HubDep, caller: CallerDep) -> Response:
     """The source archive, byte for byte as it was pushed."""
     environment = await hub.catalogue.environment(caller, owner, name)
     found = await hub.catalogue.version(environment, version)
     filename = f"{environment.normalized_name}-{found.version}.tar.gz"
     counted = partial(hub.usage.count, found.id, Kind.PULL)
-    return await blob_response(hub, found.blob, filename, "application/gzip", found.sha256, counted)
+    return await blob_response(hub, request, found.blob, filename, "application/gzip", found.sha256, counted)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
 from prime_hub.api.asked import Asked
-from prime_hub.api.deps import API, AccountDep, HubDep, base_url, body_chunks
+from prime_hub.api.deps import API, AccountDep, HubDep, body_chunks, upload_url
 from prime_hub.db.models import Account, Build, ImageTag
 from prime_hub.errors import Forbidden, HubError, Invalid
 from prime_hub.hub import Hub
@@ -83,12 +83,10 @@ async def request_build(body: BuildBody, request: Request, account: AccountDep, 
         body.team_id,
     )
     build, cached = await hub.images.request_build(account, wanted)
-    seconds = hub.settings.upload_url_seconds
-    token = hub.signer.sign(f"upload/context/{build.id}", seconds)
     return {
         **_begun(build),
-        "upload_url": f"{base_url(request)}{API}/uploads/context/{build.id}?token={token}",
-        "expires_in": seconds,
+        "upload_url": await upload_url(request, "context", build.id),
+        "expires_in": hub.settings.upload_url_seconds,
         "cached": cached,
     }
 

@@ -176,6 +176,6 @@ async def wheel_file(owner: str, filename: str, request: Request, hub: HubDep, c
     if unchanged(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     counted = partial(hub.usage.count, version_id, Kind.INSTALL)
-    response = await blob_response(hub, wheel.blob, wheel.filename, "application/octet-stream", wheel.sha256, counted)
-    response.headers.update(headers)
-    return response
+    return await blob_response(
+        hub, request, wheel.blob, wheel.filename, "application/octet-stream", wheel.sha256, counted, headers
+    )

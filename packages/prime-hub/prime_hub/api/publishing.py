@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import Field
 
 from prime_hub.api.asked import Asked
-from prime_hub.api.deps import API, AccountDep, HubDep, base_url, body_chunks
+from prime_hub.api.deps import API, AccountDep, HubDep, body_chunks, upload_url
 from prime_hub.errors import Forbidden, Invalid
 from prime_hub.services.publishing import Upload
 
@@ -98,19 +98,13 @@ async def check(body: CheckBody, account: AccountDep, hub: HubDep) -> dict[str, 
     return {"data": {"owner": {"name": owner.slug, **of_team}, "newest_release": newest}}
 
 
-def _upload_url(request: Request, kind: str, slot: str) -> str:
-    hub = request.app.state.hub
-    token = hub.signer.sign(f"upload/{kind}/{slot}", hub.settings.upload_url_seconds)
-    return f"{base_url(request)}{API}/uploads/{kind}/{slot}?token={token}"
-
-
 @router.post("/environmentshub/{environment_id}/wheels")
 async def prepare_wheel(
     environment_id: str, body: UploadBody, request: Request, account: AccountDep, hub: HubDep
 ) -> dict[str, Any]:
     """Announce the wheel; `upload_url` is null when the Hub has it already."""
     slot = await hub.publishing.prepare_wheel(account, environment_id, body.upload())
-    url = _upload_url(request, "wheel", slot.id) if slot.needed else None
+    url = await upload_url(request, "wheel", slot.id) if slot.needed else None
     return {"data": {"wheel_id": slot.id, "upload_url": url}}
 
 
@@ -127,7 +121,7 @@ async def prepare_version(
 ) -> dict[str, Any]:
     """Announce the source archive."""
     slot = await hub.publishing.prepare_version(account, environment_id, body.upload(body.wheel_id))
-    return {"data": {"version_id": slot.id, "upload_url": _upload_url(request, "archive", slot.id)}}
+    return {"data": {"version_id": slot.id, "upload_url": await upload_url(request, "archive", slot.id)}}
 
 
 @router.post("/environmentshub/{environment_id}/versions/{version_id}/finalize")

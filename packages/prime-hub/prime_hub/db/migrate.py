@@ -13,6 +13,8 @@ from typing import Any
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from prime_hub.db.session import WRITERS
+
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -42,6 +44,8 @@ async def migrate(engine: AsyncEngine, data_dir: Path) -> bool:
                 "upgrade prime-hub, or use another data folder."
             )
         async with engine.execution_options(immediate=True).begin() as connection:
+            if engine.dialect.name != "sqlite":  # Hubs with other data folders may be at it, too
+                await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITERS})
             await connection.run_sync(_upgrade)
         if engine.dialect.name == "sqlite":
             async with engine.connect() as connection:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+import re
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 from sqlalchemy import event, make_url, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from prime_hub.db.documents import IndexedAsyncSession
-from prime_hub.errors import Invalid
+from prime_hub.errors import Invalid, Unavailable
 
 BUSY_SECONDS = 30
 WRITERS = 0x7072696D65  # of the advisory lock on Postgres
@@ -58,6 +60,20 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
+
+
+@contextmanager
+def answering(database: Database) -> Generator[None]:
+    """Raises Unavailable, saying why, where a Postgres database cannot be used. An SQLite file's errors stay as they are."""
+    try:
+        yield
+    except (DBAPIError, OSError) as error:
+        if database.on_sqlite:
+            raise
+        where = database.engine.url.set(drivername="postgresql").render_as_string(hide_password=True)
+        reason = str(error.orig if isinstance(error, DBAPIError) else error).strip().partition("\n")[0]
+        reason = re.sub(r"^<class '[^']*'>: ", "", reason)
+        raise Unavailable(f"The database {where} cannot be used: {reason}.") from error
 
 
 def _refuse_nul(connection: Any, cursor: Any, statement: str, values: Any, context: Any, many: bool) -> None:

@@ -82,7 +82,8 @@ class Routes:
         return JSONResponse({"runner_id": self._presence.runner_id})
 
     async def detach(self, request: Request) -> Response:
-        self._presence.detach()
+        fields = await Fields.read(request)
+        self._presence.detach(fields.integer("hub_pid", required=False))
         return JSONResponse({})
 
     async def create_build(self, request: Request) -> Response:
@@ -141,6 +142,7 @@ class Routes:
             lease_seconds=fields.positive("lease_seconds"),
             expires_at=fields.positive("expires_at"),
             idle_seconds=fields.positive("idle_seconds"),
+            spare=fields.get("spare") is True,
         )
         return JSONResponse(record.state(), 201)
 

@@ -43,6 +43,8 @@ class Record:
     outcome: list[str | None] | None = None
     ports: dict[int, int] = field(default_factory=dict)
     host_rewritten: bool = False
+    # It is in no table: one of the Hubs of this host keeps it, by its lease.
+    spare: bool = False
     # Of one that has ended: how many bytes it printed, of which TAIL_FILE has the last.
     log_end: int | None = None
     saved: dict[str, Any] = field(default_factory=dict)
@@ -83,6 +85,7 @@ class Record:
             "expires_at": self.deadline,
             "ports": {str(port): host_port for port, host_port in self.ports.items()},
             "host_rewritten": self.host_rewritten,
+            "spare": self.spare,
         }
 
     def announce(self) -> None:
@@ -104,6 +107,7 @@ class Record:
             "saved": self.saved if self.live else {},
             "ports": {str(port): host_port for port, host_port in self.ports.items()},
             "log_end": self.log_end,
+            "spare": self.spare,
             **{name: getattr(self, name) for name in _PLAIN},
         }
         write_private(self.folder / STATE_FILE, json.dumps(content))
@@ -117,6 +121,7 @@ class Record:
             for name in _PLAIN:
                 setattr(record, name, content[name])
             record.log_end = content.get("log_end")
+            record.spare = bool(content.get("spare"))
             record.saved = content["saved"]
             record.ports = {int(port): host_port for port, host_port in content["ports"].items()}
         except (OSError, ValueError, TypeError, KeyError):

@@ -117,6 +117,7 @@ class Sandboxes:
         lease_seconds: float | None = None,
         expires_at: float | None = None,
         idle_seconds: float | None = None,
+        spare: bool = False,
     ) -> Record:
         """Begin to start a sandbox; the one of the same id when there is one already. Raises OSError, RunnerError."""
         known = self._records.get(spec.id)
@@ -125,6 +126,7 @@ class Sandboxes:
         if self._closed:
             raise RunnerError("The runner is about to end; ask again.")
         record = Record(spec, self._folder / spec.id, expires_at=expires_at, idle_seconds=idle_seconds)
+        record.spare = spare
         record.lease_until = None if lease_seconds is None else time.time() + lease_seconds
         record.folder.mkdir(parents=True, mode=0o700)
         # Without a state on disk a killed runner's successor could not find it.
@@ -309,7 +311,7 @@ class Sandboxes:
         """
         record = self.usable(sandbox_id, running=False)
         record.lease_until = None if lease_seconds is None else time.time() + lease_seconds
-        record.expires_at, record.idle_seconds = expires_at, idle_seconds
+        record.expires_at, record.idle_seconds, record.spare = expires_at, idle_seconds, False
         record.save()
         self._arm(record)
         self._watch(record)

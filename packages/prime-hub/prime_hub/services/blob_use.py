@@ -11,9 +11,19 @@ from collections.abc import Iterable
 from sqlalchemy import delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from prime_hub.db.models import Build, CoreMetadata, EvaluationPack, Version, Wheel
+from prime_hub.db.models import Build, CoreMetadata, EvaluationPack, Meta, Version, Wheel
 from prime_hub.db.session import Database
+from prime_hub.db.types import now
 from prime_hub.services.blobs import BlobStore
+
+HELD = "backup_until/"
+"""How the rows begin that hold bytes back from being removed, each until the moment it has."""
+
+
+async def _held(session: AsyncSession) -> bool:
+    """Whether a backup is being made: what its rows name is to be there until it comes to it."""
+    holding = select(Meta.key).where(Meta.key.startswith(HELD), Meta.value > now().isoformat())
+    return (await session.scalars(holding.limit(1))).first() is not None
 
 
 async def needed(session: AsyncSession, key: str) -> bool:
@@ -36,6 +46,6 @@ async def sweep(database: Database, blobs: BlobStore, keys: Iterable[str | None]
     """
     for key in sorted({key for key in keys if key}):
         async with database.write() as session:
-            if not await needed(session, key):
+            if not await needed(session, key) and not await _held(session):
                 await session.execute(delete(CoreMetadata).where(CoreMetadata.wheel_sha256 == key.rpartition("/")[2]))
                 await blobs.delete(key)

@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from sqlalchemy import select
@@ -75,11 +75,12 @@ class Builder:
             await self.give_up(build_id, error.detail)
 
     async def _build(self, client: RunnerClient, build: Build, attempt: int) -> None:
-        runner_build = await self._running(client, build, attempt)
-        while True:
-            state = await client.hold(f"/builds/{runner_build}", HOLD_SECONDS)
-            if state["status"] != "running":
-                break
+        async with AsyncExitStack() as held:  # the context, which the runner reads when its turn comes
+            runner_build = await self._running(client, build, attempt, held)
+            while True:
+                state = await client.hold(f"/builds/{runner_build}", HOLD_SECONDS)
+                if state["status"] != "running":
+                    break
         log_text = await self._runner_log(client, runner_build)
         problem = None
         if state["status"] == "ready" and self._settings.registry is not None:
@@ -151,7 +152,7 @@ class Builder:
             return "".join([*lines, f"{sentence}\n"]), sentence
         return "".join([*lines, f"It is in the registry as {reference}.\n"]), None
 
-    async def _running(self, client: RunnerClient, build: Build, attempt: int) -> str:
+    async def _running(self, client: RunnerClient, build: Build, attempt: int, held: AsyncExitStack) -> str:
         """The runner's name for it: an earlier attempt's build if that goes on or went well, else a new one."""
         if build.runner_build is not None:
             with suppress(NotFound):
@@ -159,15 +160,15 @@ class Builder:
                 if state["status"] in ("running", "ready"):
                     return build.runner_build
         runner_build = f"{build.id}-{attempt}"
-        async with self._blobs.local(build.context_blob or "") as context:
-            body = {
-                "id": runner_build,
-                "context": str(context),
-                "dockerfile": build.dockerfile,
-                "build_args": build.build_args,
-                "no_cache": build.no_cache,
-            }
-            await client.call("POST", "/builds", body, timeout=60)
+        context = await held.enter_async_context(self._blobs.local(build.context_blob or ""))
+        body = {
+            "id": runner_build,
+            "context": str(context),
+            "dockerfile": build.dockerfile,
+            "build_args": build.build_args,
+            "no_cache": build.no_cache,
+        }
+        await client.call("POST", "/builds", body, timeout=60)
         async with self._database.write() as session:
             row = await session.get_one(Build, build.id)
             cancelled = row.status in ENDED

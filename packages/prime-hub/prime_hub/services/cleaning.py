@@ -62,6 +62,7 @@ class Cleaning:
             ended = {"status": "CANCELLED", "error": "The build context never arrived.", "completed_at": now()}
             await session.execute(update(Build).where(waiting).values(**ended, context_blob=None))
             await session.execute(delete(Environment).where(Environment.id.in_(_never_published(before))))
+        self._blobs.remove_copies(before)
         unused = []
         for key in await self._blobs.older_than(before):
             async with self._database.read() as session:

@@ -171,6 +171,7 @@ class Hosted:
                 "egress": dict(start.egress),
                 "expires_at": time.time() + start.seconds,
                 "lease_seconds": LEASE_SECONDS,
+                "spare": True,  # in no table, which other Hubs of this host have to know
             }
             state = await client.call("POST", "/sandboxes", body, timeout=60)
             keeping = asyncio.create_task(_keep(client, box.id), name=f"lease of {box.id}")

@@ -141,6 +141,18 @@ class Images:
             raise Conflict("This build has started already, so its context cannot be replaced.")
         key = f"contexts/{build_id}-{new_id()}.tar.gz"
         await self._blobs.put(key, chunks, self._settings.max_context_bytes, "build context")
+        if not await self._use_context(build_id, key):  # at work on those that came before
+            raise Conflict("This build has started already, so its context cannot be replaced.")
+
+    async def _collect_context(self, build_id: str) -> None:
+        """Take in the context that the client has sent to the store itself."""
+        key = f"contexts/{build_id}-{new_id()}.tar.gz"
+        if await self._blobs.take("context", build_id, key, self._settings.max_context_bytes, "build context"):
+            await self._use_context(build_id, key)
+            await self._blobs.forget("context", build_id)
+
+    async def _use_context(self, build_id: str, key: str) -> bool:
+        """Whether the build still waited for it; what is not used is removed."""
         async with self._database.write() as session:
             build = await session.get_one(Build, build_id)
             waiting = build.status == "UPLOADING"
@@ -149,8 +161,7 @@ class Images:
                 build.context_blob = key
         if unused:
             await self._blobs.delete(unused)
-        if not waiting:  # begun while these bytes were on their way; it is at work on those that came before
-            raise Conflict("This build has started already, so its context cannot be replaced.")
+        return waiting
 
     async def start_build(self, account: Account, build_id: str) -> Build:
         """Queue the build. Repeating it is harmless. Raises Forbidden for another member's: it would run by their trust."""
@@ -162,6 +173,7 @@ class Images:
         if not account.local:
             await self._runner.client()
             self.access.require_isolated_builds(account)
+        await self._collect_context(build_id)
         async with self._database.write() as session:
             build = await session.get_one(Build, build_id)
             if build.status != "UPLOADING":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,9 @@ from prime_hub.db.types import new_id, now
 from prime_hub.errors import BadRequest, Conflict, Invalid, NotFound
 from prime_hub.services.access import MANAGE, PUBLISH, VISIBILITIES, environment_for, owner_for
 from prime_hub.services.archives import summarise
+from prime_hub.services.arrivals import Arrivals
 from prime_hub.services.blob_use import sweep
-from prime_hub.services.blobs import BlobStore, content_key
+from prime_hub.services.blobs import BlobStore
 from prime_hub.services.names import check_hash, check_project, check_version
 from prime_hub.services.packages import keep_metadata
 from prime_hub.settings import Settings
@@ -68,6 +68,8 @@ class Publishing:
         self._settings = settings
         self._database = database
         self._blobs = blobs
+        self._arrivals = Arrivals(settings, database, blobs)
+        self.receive = self._arrivals.receive
 
     async def resolve(
         self, account: Account, name: str, visibility: str | None, owner_slug: str | None, team: str | None
@@ -180,29 +182,6 @@ class Publishing:
                 )
             return Slot(version.id, needed=True)
 
-    async def receive(self, kind: str, slot: str, chunks: AsyncIterator[bytes]) -> None:
-        """Take in the bytes of a wheel or an archive. Raises Invalid when they are not the announced ones."""
-        async with self._database.read() as session:
-            row = await self._slot(session, kind, slot)
-        what = "wheel" if kind == "wheel" else "source archive"
-        limit = row.size if isinstance(row, Wheel) else self._settings.max_archive_bytes
-        staging = f"staging/{kind}-{slot}-{new_id()}"
-        stored = await self._blobs.put(staging, chunks, limit, what)
-        if stored.sha256 != row.sha256 or (isinstance(row, Wheel) and stored.size != row.size):
-            await self._blobs.delete(staging)
-            raise Invalid(
-                f"The {what} that arrived is not the one announced (its SHA-256 differs); run the push again."
-            )
-        key = content_key(stored.sha256)
-        try:
-            async with self._database.write() as session:
-                row = await self._slot(session, kind, slot)
-                await self._blobs.move(staging, key)
-                row.blob, row.size = key, stored.size
-        except BaseException:
-            await self._blobs.delete(staging)
-            raise
-
     async def finalize_wheel(self, account: Account, environment_id: str, wheel_id: str) -> None:
         """Check what arrived. Raises BadRequest when nothing did, Invalid when the wheel is not what it says."""
         async with self._database.read() as session:
@@ -213,6 +192,7 @@ class Publishing:
         if wheel.finalized_at is not None:
             return
         missing = BadRequest("The wheel has not been uploaded yet; run the push again.")
+        wheel.blob = await self._arrivals.collect("wheel", wheel)
         if wheel.blob is None:
             raise missing
         try:
@@ -252,6 +232,7 @@ class Publishing:
         if version.finalized_at is not None:
             return version
         missing = BadRequest(f"The source archive of version {version.version} has not been uploaded yet.")
+        version.blob = await self._arrivals.collect("archive", version)
         if version.blob is None:
             raise missing
         try:
@@ -330,12 +311,6 @@ class Publishing:
             query = query.where(Wheel.id == wheel_id)
         found = (await session.execute(query.order_by(Wheel.finalized_at.desc()))).all()
         return next((row[0] for row in found if canonicalize_version(row[1]) == version.canonical), None)
-
-    async def _slot(self, session: AsyncSession, kind: str, slot: str) -> Wheel | Version:
-        row = await session.get(Wheel if kind == "wheel" else Version, slot)
-        if row is None:
-            raise NotFound("This upload was given up; run the push again.")
-        return row
 
     async def _forget(self, model: type[Wheel] | type[Version], row_id: str) -> None:
         """Remove an upload that was refused, and its bytes where nothing else has the same."""

@@ -30,7 +30,9 @@ IDLE_EXIT_SECONDS = 15
 BEAT_SECONDS = 10.0  # for the answer to one
 HUNG_SECONDS = 60.0
 RETRY_SECONDS = (0.2, 1.0, 3.0, 10.0)
-_SECRET = re.compile(r"(API_?KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?|DATABASE_URL)($|_)", re.IGNORECASE)
+_SECRET = re.compile(
+    r"(API_?KEY|ACCESS_KEY|ACCOUNT_KEY|STORAGE_KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?|DATABASE_URL)($|_)", re.IGNORECASE
+)
 
 log = logging.getLogger("prime_hub.runner")
 
@@ -135,7 +137,7 @@ class Runner:
 
     async def _detach(self) -> None:
         if self._client is not None:
-            await self._client.call("POST", "/detach", {}, timeout=3)
+            await self._client.call("POST", "/detach", {"hub_pid": os.getpid()}, timeout=3)
 
     def _left_sandboxes(self) -> bool:
         folder = self._settings.runner_dir / "sandboxes"

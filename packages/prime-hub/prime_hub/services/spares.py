@@ -1,7 +1,7 @@
 """Warm spares: started sandboxes that wait for somebody who asks for exactly what they are.
 
 A spare is nobody's: it is on no list and in no quota, and only this process knows of it. It lives by a short lease, so it
-ends with the Hub that keeps it; the next Hub ends what is left. One that was started with variables, which may be
+ends with the Hub that keeps it; the next Hub ends what is left, except where several Hubs keep theirs on one host. One that was started with variables, which may be
 secrets, is given to the account only that asked for the like.
 """
 
@@ -160,7 +160,10 @@ class Spares:
         try:
             client = await self._runner.client()
             state = await client.call(
-                "POST", "/sandboxes", {"id": spare, **shelf.told, "lease_seconds": LEASE_SECONDS}, timeout=60
+                "POST",
+                "/sandboxes",
+                {"id": spare, **shelf.told, "lease_seconds": LEASE_SECONDS, "spare": True},
+                timeout=60,
             )
             while state["status"] in RUNNER_STARTING:
                 state = await client.hold(f"/sandboxes/{spare}", HOLD_SECONDS)

@@ -41,7 +41,9 @@ class Sweep:
         starter: Starter,
         spares: Spares,
         hosted: Hosted,
+        alone: bool = True,
     ) -> None:
+        self._alone = alone
         self._database = database
         self._runner = runner
         self._images = images
@@ -109,6 +111,8 @@ class Sweep:
                     await self._compare(client, row, states.get(row.id))
             known = {row.id for row in rows}
             for sandbox_id, state in states.items():
+                if not self._alone and state.get("spare"):
+                    continue  # another Hub's of this host; its lease ends it when that Hub has gone
                 if state["status"] in RUNNER_LIVE and sandbox_id not in known and not await self._wanted(sandbox_id):
                     self._end(client, sandbox_id)
             self._starter.turn()

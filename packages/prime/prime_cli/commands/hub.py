@@ -97,6 +97,7 @@ MostSandboxes = Annotated[
         "prime hub serve --runtime docker --runtime-option oci_runtime=runsc",
         "prime hub serve --host 0.0.0.0 --sign-up open --frontend-url https://hub.example.org",
         "prime hub serve --limit account-sandboxes=20 --limit account-memory-gb=32",
+        "prime hub serve --host 0.0.0.0 --blobs s3://hub-files/team",
     )
 )
 def serve(
@@ -141,6 +142,24 @@ def serve(
             "--log-format", metavar="text|json", help="How the log is written. [PRIME_HUB_LOG_FORMAT, else text]"
         ),
     ] = None,
+    blobs: Annotated[
+        str | None,
+        typer.Option(
+            "--blobs", metavar="URL", help="Object storage, like s3://BUCKET/PREFIX. [PRIME_HUB_BLOBS, else a folder]"
+        ),
+    ] = None,
+    presigned_urls: Annotated[
+        str | None,
+        typer.Option("--presigned-urls", metavar="on|off", help="Whether clients use that storage themselves. [on]"),
+    ] = None,
+    blobs_public_endpoint: Annotated[
+        str | None,
+        typer.Option("--blobs-public-endpoint", metavar="URL", help="Where clients reach it. [AWS_ENDPOINT_URL]"),
+    ] = None,
+    runner_dir: Annotated[
+        Path | None,
+        typer.Option("--runner-dir", metavar="DIR", help="Folder of the runner that the Hubs of this machine share."),
+    ] = None,
     limit: Annotated[
         list[str] | None,
         typer.Option("--limit", metavar="NAME=N", help=f"{', '.join(LIMITS)}; may be repeated. [none]"),
@@ -151,6 +170,13 @@ def serve(
     words += ["--check-published"] if check_published else []
     words += [] if model_endpoints is None else ["--model-endpoints", str(model_endpoints)]
     words += [] if hosted_evaluations is None else ["--hosted-evaluations", str(hosted_evaluations)]
+    given = {
+        "--blobs": blobs,
+        "--presigned-urls": presigned_urls,
+        "--blobs-public-endpoint": blobs_public_endpoint,
+        "--runner-dir": runner_dir,
+    }
+    words += [word for name, value in given.items() if value is not None for word in (name, str(value))]
     words += [] if port is None else ["--port", str(port)]
     words += [] if frontend_url is None else ["--frontend-url", frontend_url]
     words += [] if registry is None else ["--registry", registry]
@@ -352,6 +378,36 @@ def open_(
     signed_in(_folder(data_dir), path, print_)
 
 
+@app.command(epilog=examples("prime hub backup hub-monday.zip", "prime hub backup /mnt/hub.zip --data-dir /srv/hub"))
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write; a new one.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Write everything that a Hub keeps to one file, while it runs or not. Its secret key is not in it."""
+    _become("backup", str(file), "--data-dir", str(_folder(data_dir)))
+
+
+@app.command(epilog=examples("prime hub restore hub-monday.zip --data-dir /srv/new-hub"))
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that 'prime hub backup' wrote.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Fill an empty Hub from a backup. PRIME_HUB_DATABASE_URL and PRIME_HUB_BLOBS say where to, if not into the folder."""
+    _become("restore", str(file), "--data-dir", str(_folder(data_dir)))
+
+
+@app.command(epilog=examples("prime hub migrate --to postgresql://hub@db.example/hub --blobs s3://hub-files/team"))
+def migrate(
+    to: Annotated[
+        str, typer.Option("--to", metavar="URL", help="An empty database: postgresql://USER:PASSWORD@HOST/DATABASE.")
+    ],
+    blobs: Annotated[str, typer.Option("--blobs", metavar="URL", help="An empty place: s3://BUCKET/PREFIX.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Copy a Hub that is stopped to Postgres and object storage. It stays as it is; what was stopped is done again."""
+    _become("migrate", "--to", to, "--blobs", blobs, "--data-dir", str(_folder(data_dir)))
+
+
 PasswordStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Read a password for the Hub's pages from standard input.")
 ]
@@ -415,11 +471,11 @@ def _last(path: Path, count: int) -> tuple[list[str], int]:
 
 def _become(*args: str) -> None:
     """Run `python -m prime_hub …` in this process's place, so that signals and the exit code are its own."""
-    from prime_core.children import child_environment
+    from prime_core.children import hub_environment
 
     program = _program()
     sys.stdout.flush()
-    os.execve(program[0], [*program, *args], child_environment())
+    os.execve(program[0], [*program, *args], hub_environment())
 
 
 def _program() -> list[str]:

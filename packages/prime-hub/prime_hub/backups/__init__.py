@@ -1,0 +1,1 @@
+"""Taking a Hub's records and blobs elsewhere: into one file and out of it, or into another database and store."""
