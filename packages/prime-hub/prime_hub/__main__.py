@@ -7,12 +7,13 @@ import asyncio
 import contextlib
 import importlib.util
 import json
+import logging
 import os
 import sys
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
 from prime_core.paths import hub_data_dir
@@ -480,5 +481,17 @@ def _say(sentence: str) -> int:
     return 1
 
 
+def _end(code: int) -> NoReturn:
+    """End the program. The threads of obstore cannot be waited for, and one that comes back to an interpreter that is being
+    taken down aborts the process, which then ends with another code than the command's. By now all is closed and written.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if "obstore" in sys.modules:
+        logging.shutdown()
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _end(main())
