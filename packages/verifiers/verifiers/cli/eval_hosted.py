@@ -24,7 +24,14 @@ from prime_evals.errors import NotARun
 from prime_evals.records import FILE_NAME, scan, settled
 from verifiers.checking.link import Link, Refused, unreadable
 
-RUN = "import sys; from verifiers.cli.eval import main; sys.exit(main())"
+RUN = """
+import sys
+try:
+    from verifiers.cli.eval import main
+except KeyboardInterrupt:
+    sys.exit(130)
+sys.exit(main())
+"""
 BATCH_BYTES = 2 * 1024 * 1024
 ROW_BYTES = 12 * 1024 * 1024
 LOOK_SECONDS = 1.0
