@@ -5,6 +5,7 @@ import logging
 import pytest
 
 import verifiers as vf
+from verifiers.evaluation.outputs import state_to_output
 from verifiers.types import RolloutTiming
 
 
@@ -103,6 +104,19 @@ async def test_a_group_of_rubrics_adds_up():
     assert group.get_reward_func_names() == ["same", "same", "other"] and group.get_reward_weights() == [1.0, 1.0, 0.5]
     await group.cleanup(states[0])
     assert happened == ["cleaned"]
+
+
+async def test_rewards_of_turns_are_those_that_the_environment_gave():
+    given, none, lost = state(), state(), state(error=vf.Error("gone"))
+    given["trajectory"] = [{"reward": None, "advantage": None}, {"reward": 0.5, "advantage": None}]
+    lost["trajectory"] = [{"reward": 0.25, "advantage": None}]
+    for rubric in (vf.Rubric(funcs=[lambda: 1.0]), vf.RubricGroup([vf.Rubric(funcs=[lambda: 1.0])] * 2)):
+        for _ in range(2):  # also when it is scored again
+            await rubric.score_group([given, none])
+            assert [step["reward"] for step in given["trajectory"]] != [None, 0.5], "steps inherit the rollout's"
+            assert state_to_output(given)["turn_rewards"] == [None, 0.5]
+            assert "turn_rewards" not in state_to_output(none)
+    assert state_to_output(lost)["turn_rewards"] == [0.25], "also where nothing was scored"
 
 
 async def test_steps_keep_the_rewards_they_have():

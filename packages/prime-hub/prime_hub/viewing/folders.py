@@ -31,6 +31,8 @@ KNOWN = 500
 """Runs whose numbers are kept."""
 PATIENCE = 0.25
 """Seconds that a page waits for numbers before it is shown without them."""
+LARGE = 20_000
+"""Rollouts of a run whose numbers take longer than that, so that they are not waited for at all."""
 
 
 class FolderShelf:
@@ -76,7 +78,7 @@ class FolderShelf:
         card = run.description()
         # What is open is not opened again for its numbers.
         task = self._keep("summary", run.folder, lambda _: run.summary())
-        await asyncio.wait([task], timeout=PATIENCE)
+        await asyncio.wait([task], timeout=PATIENCE if card.samples < LARGE else 0)
         if not task.done():
             return replace(card, summary=None, waiting=True)
         return replace(card, summary=task.result() if card.samples else None)
