@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from prime_evals.comparison import compare_runs
+from prime_evals.comparison import compare_runs, unlike
 from prime_evals.distributions import fair_coin, t_quantile, t_within
 from prime_evals.estimates import by_example, clustered_mean, number, pass_at_k, powers_of_two, wilson
 from prime_evals.summaries import Summary, histogram, summarize_rollouts
@@ -243,3 +243,10 @@ def test_a_summary_of_everything() -> None:
 def test_a_summary_of_nothing() -> None:
     told = Summary().told()
     assert (told["reward"], told["passed"], told["histogram"], told["pass_at_k"]) == (None, None, [], {})
+
+
+def test_runs_that_are_of_different_things_are_doubted() -> None:
+    assert unlike("alice/my-env", "my_env", {"n": 1}, {"n": 1}) == unlike("", "my-env") == ""
+    assert unlike("a/one", "b/two").startswith("These are runs of two environments, a/one and b/two")
+    doubt = unlike("a/one", "b/one", {"seed": 1}, {"words": 5})
+    assert "(seed: 1 and not given; words: not given and 5)" in doubt

@@ -1,6 +1,6 @@
 """What a run says at its end."""
 
-from verifiers.evaluation.report import one_line, render
+from verifiers.evaluation.report import failed_functions, one_line, render, scored_in_vain
 from verifiers.types import UserMessage
 
 METADATA = {
@@ -46,3 +46,11 @@ def test_rollouts_in_which_nothing_was_accepted_are_pointed_out():
     assert "In 1 of 2 scored rollouts no action was accepted: the model's fault, or the server's" in text
     assert 'The server\'s last word: "The action was not taken (HTTP 500): Internal Server Error"' in text
     assert "no action was accepted" not in table(row(openenv_action_errors=0.0, num_turns=3.0), row())
+
+
+def test_a_reward_function_that_always_fails_is_told_of():
+    failed = {"right": "ZeroDivisionError: division by zero"}
+    outputs = [row(reward=0.0, reward_errors=failed), row(reward=0.0, reward_errors=failed), row(reward=None)]
+    assert scored_in_vain(outputs).startswith("The reward function 'right' failed in every rollout and counted 0")
+    assert scored_in_vain([*outputs, row(reward=1.0)]) == "" and scored_in_vain([]) == ""
+    assert failed_functions(outputs) == {"right": (2, "ZeroDivisionError: division by zero")}

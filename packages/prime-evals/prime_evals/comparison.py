@@ -91,6 +91,30 @@ def compare_runs(before: Groups, after: Groups, threshold: float = 0.5, confiden
     )
 
 
+def unlike(
+    first: str, second: str, first_args: Mapping[str, Any] | None = None, second_args: Mapping[str, Any] | None = None
+) -> str:
+    """A sentence where two runs are of other environments (`owner/name` or `name`), or of one with other arguments: then
+    examples of the same number are not the same examples. "" where nothing speaks against comparing them.
+    """
+    names = [name.rpartition("/")[2].replace("_", "-").lower() for name in (first, second)]
+    if all(names) and names[0] != names[1]:
+        return (
+            f"These are runs of two environments, {first} and {second}: examples of the same number have nothing to do with "
+            "each other, so the numbers say nothing."
+        )
+    given = [dict(first_args or {}), dict(second_args or {})]
+    different = [key for key in {**given[0], **given[1]} if given[0].get(key) != given[1].get(key)]
+    if not different:
+        return ""
+    told = "; ".join(
+        f"{key}: {given[0].get(key, 'not given')} and {given[1].get(key, 'not given')}" for key in different
+    )
+    return (
+        f"The environment was loaded with other arguments ({told}), so examples of the same number may not be the same."
+    )
+
+
 def _pair(example: Hashable, before: Sequence[float], after: Sequence[float], threshold: float) -> Pair:
     passes = [2 * sum(value >= threshold for value in values) >= len(values) for values in (before, after)]
     return Pair(example, math.fsum(before) / len(before), math.fsum(after) / len(after), passes[1] - passes[0])

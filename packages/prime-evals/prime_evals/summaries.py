@@ -59,9 +59,11 @@ class Spread:
         if (found := number(value)) is not None:
             self.groups.setdefault(example, []).append(found)
 
-    def told(self, confidence: float = CONFIDENCE) -> dict[str, Any] | None:
+    def told(self, confidence: float = CONFIDENCE, shares: bool = False) -> dict[str, Any] | None:
         """The mean with its interval, the least, the greatest and the middle value; None of nothing."""
-        found = clustered_mean(self.groups, confidence)
+        # Of what is 1 every time nobody knows whether it is a share or a count, such as the turns of a game of one turn.
+        kinds = {value for some in self.groups.values() for value in some}
+        found = clustered_mean(self.groups, confidence, shares=shares or len(kinds) > 1)
         if found is None:
             return None
         values = sorted(value for some in self.groups.values() for value in some)
@@ -135,7 +137,7 @@ class Summary:
             "num_truncated": self._truncated,
             "confidence": confidence,
             "pass_threshold": self.threshold,
-            "reward": self.rewards.told(confidence),
+            "reward": self.rewards.told(confidence, shares=True),
             "passed": _dict(clustered_mean(reached, confidence)),
             "pass_at_k": self._passes(most, confidence, every=False),
             "pass_all_k": self._passes(most, confidence, every=True),

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from prime_evals.comparison import Pair
+from prime_evals.comparison import Pair, unlike
 from prime_hub.services.evaluations import Wanted
+from prime_hub.services.shelves import Card
 from prime_hub.web.evaluations import EVALUATIONS, ShelfDep, row_of
 from prime_hub.web.render import page
 
@@ -46,6 +47,7 @@ async def compare_page(
         after=row_of(both.after),
         swapped=f"{COMPARE}?first={both.after.id}&second={both.before.id}",
         found=found,
+        doubt=_doubt(both.before, both.after),
         difference=found.difference.to_dict() if found.difference else None,
         threshold=both.threshold,
         gained=_rows(flips["gained"], shown),
@@ -54,6 +56,13 @@ async def compare_page(
         counts={"gained": len(found.gained), "lost": len(found.lost), "moved": len(moved)},
         most=MOST,
     )
+
+
+def _doubt(before: Card, after: Card) -> str:
+    names = [one.environments[0].slug if len(one.environments) == 1 else "" for one in (before, after)]
+    given = [one.details.get("env_args") for one in (before, after)]
+    first, second = (one if isinstance(one, Mapping) else {} for one in given)
+    return unlike(names[0], names[1], first, second)
 
 
 def _rows(pairs: Sequence[Pair], shown: Mapping[str, str]) -> list[dict[str, Any]]:

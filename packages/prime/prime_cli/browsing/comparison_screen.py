@@ -16,7 +16,7 @@ from prime_cli.browsing.summary import title
 from prime_cli.browsing.table import Cell, Column, Row, RowsTable
 from prime_cli.browsing.text_view import TextView
 from prime_cli.browsing.words import number, signed
-from prime_evals.comparison import Comparison, Pair, compare_runs
+from prime_evals.comparison import Comparison, Pair, compare_runs, unlike
 from prime_evals.estimates import by_example
 from prime_evals.sources import OfficialRun, OwnRun
 
@@ -103,7 +103,9 @@ class ComparisonScreen(Screen[None]):
         self.query_one("#title", Static).update(
             f"first   {title(self.first.about)}\nsecond  {title(self.second.about)}"
         )
-        self.query_one("#facts", Static).update(told(self.found))
+        one, two = self.first.about, self.second.about
+        doubt = unlike(one.env_id, two.env_id, one.env_args, two.env_args)
+        self.query_one("#facts", Static).update("\n".join(filter(None, (doubt, told(self.found)))))
         keep = {
             "all": lambda pair: True,
             "changed": lambda pair: pair.difference != 0,

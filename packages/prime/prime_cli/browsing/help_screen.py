@@ -9,6 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
+from prime_cli.browsing.run_screen import RunScreen
 from prime_cli.browsing.wanted import HELP
 
 _OF_THE_FRAME = frozenset(
@@ -50,7 +51,7 @@ class HelpScreen(ModalScreen[None]):
                 lines[binding.description] = f"{known} {key}" if known else key
         width = max(map(len, lines.values()))
         told = [f"{keys:<{width}}  {what}" for what, keys in lines.items()]
-        if any(active.binding.action == "filter" for active in self._below.active_bindings.values()):
+        if isinstance(self._below, RunScreen):
             told += ["", "In a filter:", *(f"  {part}" for part in HELP.split(" · "))]
         yield Static("\n".join(told), markup=False)
 

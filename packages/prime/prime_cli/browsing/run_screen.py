@@ -19,7 +19,8 @@ from prime_cli.browsing.summary import facts, histogram_text, title
 from prime_cli.browsing.table import Cell, Column, Row, RowsTable
 from prime_cli.browsing.wanted import HELP, Wanted, parse
 from prime_cli.browsing.words import number, thousands
-from prime_evals.sources import OfficialRun, OwnRun
+from prime_evals import EvalsError
+from prime_evals.sources import OfficialRun, OwnRun, open_source
 
 COLUMNS = (
     Column("example", 9, grows=True, sort="example"),
@@ -55,6 +56,7 @@ class RunScreen(Screen[None]):
         Binding("e", "only('error')", "Errors"),
         Binding("u", "only('unscored')", "Unscored"),
         Binding("i", "summary", "Summary", show=False),
+        Binding("r", "reload", "Look again", show=False),
         Binding("c", "compare", "Compare", show=False),
         Binding("escape,backspace", "back", "Back"),
     ]
@@ -166,6 +168,20 @@ class RunScreen(Screen[None]):
         entry = self.query_one("#filter", Input)
         entry.add_class("-shown")
         entry.focus()
+
+    def action_reload(self) -> None:
+        """Read the run again: rollouts may have come."""
+        try:
+            source = open_source(self.source.directory)
+        except (EvalsError, OSError) as error:
+            self.notify(str(error), severity="error", timeout=10, markup=False)
+            return
+        self.source.close()
+        self.source, self.columns = source, source.columns
+        self.count = len(self.columns["reward"])
+        self.query_one("#bars", Static).update(histogram_text(self.columns["reward"]))
+        self._apply(self.query_one("#filter", Input).value)
+        self._add_up()
 
     def action_summary(self) -> None:
         """Away with the summary, or back."""

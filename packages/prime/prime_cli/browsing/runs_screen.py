@@ -56,7 +56,11 @@ def entry_of(directory: Path) -> Entry:
         columns = source.columns
         groups = by_example(zip(map(str, columns["example_id"]), columns["reward"], strict=True))
         found = clustered_mean(groups)
-        half = None if found is None or found.standard_error is None or found.high is None else found.high - found.value
+        half = (
+            None
+            if found is None or found.standard_error is None or found.high is None
+            else max(found.high - found.value, found.value - (found.low or 0.0))
+        )
         errors = sum(error is not None for error in columns["error"])
         reward = None if found is None else found.value
         return Entry(directory, source.about, len(columns["reward"]), reward, half, errors)
@@ -136,6 +140,7 @@ class RunsScreen(Screen[None]):
         self.shown = have + [entry for entry in wanted if _value(entry, self.by) is None]
         directories = [entry.directory for entry in self.shown]
         table.order = (self.by, self.descending)
+        table.empty = "No run is like that." if self.entries else "No runs here yet: prime eval run ENV makes one."
         table.show(len(self.shown), self._cells, directories.index(at) if at in directories else 0)
         places = ", ".join(map(str, self.places))
         count = f"{len(self.shown)} of {len(self.entries)}" if words else str(len(self.entries))

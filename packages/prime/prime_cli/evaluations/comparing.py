@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +21,24 @@ MOST = 20
 Groups = dict[str, list[float]]
 
 
+@dataclass(frozen=True, slots=True)
+class Of:
+    """What a run is of: its environment, with which arguments; and from which reward on a rollout has passed."""
+
+    environment: str
+    arguments: dict[str, Any]
+    threshold: float
+
+
 def compare(out: Output, first: str, second: str, *, threshold: float | None, as_json: bool) -> None:
     """Print what changed from the first to the second: the mean, with its interval, and the examples that flipped."""
-    from prime_evals.comparison import compare_runs
+    from prime_evals.comparison import compare_runs, unlike
 
-    (before, name, _), (after, other, passes) = _read(first, out), _read(second, out)
-    reached = passes if threshold is None else threshold
+    (before, name, of), (after, other, of_other) = _read(first, out), _read(second, out)
+    reached = of_other.threshold if threshold is None else threshold
     found = compare_runs(before, after, reached)
+    if doubt := unlike(of.environment, of_other.environment, of.arguments, of_other.arguments):
+        out.warning(doubt)
     if as_json:
         out.json({"first": first, "second": second, "pass_threshold": reached, **found.to_dict()})
         return
@@ -65,8 +77,8 @@ def _rows(pairs: Sequence[Pair]) -> list[list[str]]:
     return [[str(pair.example), score(pair.before), score(pair.after), words[pair.flip]] for pair in pairs]
 
 
-def _read(named: str, out: Output) -> tuple[Groups, str, float]:
-    """The rewards of each example, what the run is called, and from which reward on a rollout has passed."""
+def _read(named: str, out: Output) -> tuple[Groups, str, Of]:
+    """The rewards of each example, what the run is called, and what it is of."""
     folder = Path(named).expanduser()
     if is_run(folder):
         return _of_folder(folder, out)
@@ -77,7 +89,7 @@ def _read(named: str, out: Output) -> tuple[Groups, str, float]:
     return _of_hub(named)
 
 
-def _of_folder(folder: Path, out: Output) -> tuple[Groups, str, float]:
+def _of_folder(folder: Path, out: Output) -> tuple[Groups, str, Of]:
     from prime_evals.estimates import number
 
     run = RunFolder(folder)
@@ -87,10 +99,10 @@ def _of_folder(folder: Path, out: Output) -> tuple[Groups, str, float]:
             groups.setdefault(_example(row.get("example_id")), []).append(reward)
     for warning in run.warnings[:5]:
         out.warning(warning)
-    return groups, f"{run.model} on {run.env_id} ({folder})", _threshold(run.metadata)
+    return groups, f"{run.model} on {run.env_id} ({folder})", _of(run.env_id, run.metadata)
 
 
-def _of_hub(evaluation_id: str) -> tuple[Groups, str, float]:
+def _of_hub(evaluation_id: str) -> tuple[Groups, str, Of]:
     from prime_cli.environments.hub import hub
 
     groups: Groups = {}
@@ -104,8 +116,10 @@ def _of_hub(evaluation_id: str) -> tuple[Groups, str, float]:
             for row in found["samples"]:
                 if row.get("reward") is not None:
                     groups.setdefault(row["example_id"], []).append(float(row["reward"]))
-    names = ", ".join(told.get("environment_names") or []) or "an environment"
-    return groups, f"{told.get('model_name')} on {names} ({evaluation_id})", _threshold(told.get("metadata") or {})
+    places = told.get("environment_names") or []
+    names = ", ".join(places) or "an environment"
+    of = _of(places[0] if len(places) == 1 else "", told.get("metadata") or {})
+    return groups, f"{told.get('model_name')} on {names} ({evaluation_id})", of
 
 
 def _example(value: Any) -> str:
@@ -113,6 +127,10 @@ def _example(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _threshold(metadata: dict[str, Any]) -> float:
-    found = metadata.get("pass_threshold")
-    return float(found) if isinstance(found, int | float) else 0.5
+def _of(environment: str, metadata: dict[str, Any]) -> Of:
+    threshold, arguments = metadata.get("pass_threshold"), metadata.get("env_args")
+    return Of(
+        environment,
+        arguments if isinstance(arguments, dict) else {},
+        float(threshold) if isinstance(threshold, int | float) else 0.5,
+    )

@@ -42,7 +42,12 @@ def find_run(named: Path | None, base: Path | None = None) -> Path:
             "There is no evaluation run here, and none in outputs/evals.",
             "Make one with 'prime eval run ENV -m MODEL', or name its folder.",
         )
-    return max(found, key=lambda path: path.stat().st_mtime)
+    # By what was recorded: pushing leaves a file of its own in the folder.
+    return max(found, key=_recorded_at)
+
+
+def _recorded_at(folder: Path) -> float:
+    return max((folder / name).stat().st_mtime for name in (ATTEMPTS, RESULTS_NAME) if (folder / name).is_file())
 
 
 @dataclass

@@ -20,7 +20,7 @@ from verifiers.cli.eval_play import Game, new_game, play
 from verifiers.evaluation.ending import Ending
 from verifiers.evaluation.limits import Budget
 from verifiers.evaluation.models import ModelNotResolved
-from verifiers.evaluation.overview import overview
+from verifiers.evaluation.overview import overview, told_apart
 from verifiers.evaluation.report import as_data, render
 from verifiers.loading import environment_name
 
@@ -187,9 +187,11 @@ def _report(games: Sequence[Game], failed: Sequence[tuple[Arguments, str]], comm
         if shown is not None:
             print(json.dumps(shown, ensure_ascii=False, indent=2), flush=True)
         return
+    names = told_apart([game.plan.identity.to_dict() for game in games])
     for number, game in enumerate(games):
         plan, about = game.plan, described(game)
-        where = f"{plan.origin} on {about['server_url']}" if "server_url" in about else str(plan.origin)
+        given = names[number].removeprefix(game.plan.identity.env_id)  # in what runs of one environment differ
+        where = f"{plan.origin}{given}" + (f" on {about['server_url']}" if "server_url" in about else "")
         text = render(
             game.runner.ordered(),
             about,
@@ -216,6 +218,11 @@ def _end(games: Sequence[Game], failed: Sequence[Any], command: Command, ending:
         return ending.code
     if limit is not None:
         print(f"{limit} {_how_far(games, command)}", file=sys.stderr)
+    for game in games:
+        if game.results is not None and not game.trouble and (errors := game.runner.progress.errors):
+            some = "1 rollout" if errors == 1 else f"{errors} rollouts"
+            again = f"--resume {game.results} --retry errored"
+            print(f"Note: {some} ended with an error; the same command with {again} plays them again.", file=sys.stderr)
     if failed or any(game.trouble for game in games):
         return 1
     return LIMIT_REACHED if limit is not None else 0

@@ -19,7 +19,9 @@ from verifiers.errors import Error, RepeatedError
 from verifiers.evaluation.ending import Ending, finish
 from verifiers.evaluation.limits import Budget, LimitReached
 from verifiers.evaluation.outputs import StateColumnError
+from verifiers.evaluation.overview import told_apart
 from verifiers.evaluation.progress import PlainView, view
+from verifiers.evaluation.report import scored_in_vain
 from verifiers.evaluation.runner import Runner, RunOptions
 from verifiers.evaluation.standing import Watched
 from verifiers.utils.loop import run
@@ -55,7 +57,7 @@ class Game:
             return f"{str(failure) or type(failure).__name__}{self._go_on(failure)}"
         if self.runner.outputs and not self.runner.progress.scored:
             return "No rollout could be scored; the errors above say why."
-        return ""
+        return scored_in_vain(list(self.runner.outputs.values()))
 
     def _go_on(self, failure: Exception) -> str:
         """How a run goes on that was ended because it was in vain."""
@@ -128,11 +130,11 @@ async def _play_all(games: Sequence[Game], command: Command, ending: Ending) -> 
 
 
 def _named(games: Sequence[Game]) -> Iterator[tuple[str, Game]]:
-    """Each under the name of its environment; several of one environment are numbered."""
-    names = Counter(game.plan.identity.env_id for game in games)
+    """Each under the name of its environment, with the arguments in which several of one differ, else a number."""
+    told = told_apart([game.plan.identity.to_dict() for game in games])
+    names = Counter(told)
     seen: Counter[str] = Counter()
-    for game in games:
-        name = game.plan.identity.env_id
+    for name, game in zip(told, games, strict=True):
         seen[name] += 1
         yield (f"{name} {seen[name]}" if names[name] > 1 else name), game
 

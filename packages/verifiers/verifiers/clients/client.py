@@ -153,7 +153,7 @@ class Client(ABC):
     def _given_up(self, error: Exception, times: int) -> Error:
         """The error after which the request is not repeated any more, with how often it was made."""
         final = copy(error) if isinstance(error, Error) else self.translate_error(error)
-        final.args = (f"{final} It was asked {times} times.", *final.args[1:])
+        final.args = (f"{str(final).rstrip('. ')}. It was asked {times} times.", *final.args[1:])
         return final
 
     def _retrying(self, error: Exception, wait: float) -> str:

@@ -14,7 +14,7 @@ def overview(runs: Sequence[Mapping[str, Any]], plain: bool = False) -> str:
     """A line for each of `runs`, as `report.as_data` gives them; plain: columns between tabs. What the arguments of the
     environment have in common is left out.
     """
-    told = _told_apart(runs)
+    told = told_apart(runs)
     rows = [list(_COLUMNS), *(_row(run, name) for run, name in zip(runs, told, strict=True))]
     used = [index for index in range(len(_COLUMNS)) if plain or any(row[index] for row in rows[1:])]
     if plain:
@@ -23,7 +23,7 @@ def overview(runs: Sequence[Mapping[str, Any]], plain: bool = False) -> str:
     return "\n".join("  ".join(row[index].ljust(widths[index]) for index in used).rstrip() for row in rows)
 
 
-def _told_apart(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+def told_apart(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The environments' names, with those arguments and sampling arguments in which runs of one environment differ."""
     names = []
     for run in runs:

@@ -38,7 +38,7 @@ def _cut(text: str, longest: int, end: bool = False) -> str:
     return "…" + text[1 - longest :] if end else text[: longest - 1] + "…"
 
 
-_BRIEF = frozenset({"reward", "cost", "errors", "", "note", "results"})
+_BRIEF = frozenset({"reward", "cost", "errors", "", "rewards failed", "note", "results"})
 
 
 def render(
@@ -54,10 +54,11 @@ def render(
     `environment`: its name and which copy of it was played; brief: only reward, cost, errors and folder; plain: a name, a
     tab and what it says in each line.
     """
-    title = (
-        f"{environment} · {metadata['model']} · "
-        f"{metadata['num_examples']} examples × {metadata['rollouts_per_example']} rollouts"
-    )
+    counts = [
+        f"{count} {what}" if count != 1 else f"1 {what.removesuffix('s')}"
+        for count, what in ((metadata["num_examples"], "examples"), (metadata["rollouts_per_example"], "rollouts"))
+    ]
+    title = f"{environment} · {metadata['model']} · {' × '.join(counts)}"
     scored = f"{metadata['num_scored']} scored of {planned} total"
     if metadata["num_rollouts"] != planned:
         scored += f" ({planned - metadata['num_rollouts']} not played)"
@@ -118,10 +119,26 @@ def _nothing_accepted(outputs: Sequence[RolloutOutput]) -> str | None:
     )
 
 
-def _failed_functions(outputs: Sequence[RolloutOutput]) -> list[tuple[str, str]]:
+def failed_functions(outputs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, str]]:
+    """How often each reward function failed, and so counted 0, and one sentence of it, the most frequent first."""
     failed = [item for output in outputs for item in (output.get("reward_errors") or {}).items()]
     counts, sentences = Counter(name for name, _ in failed), dict(failed)
-    lines = [f"{name} counted 0 in {count}: {one_line(sentences[name])}" for name, count in counts.most_common()]
+    return {name: (count, one_line(sentences[name])) for name, count in counts.most_common()}
+
+
+def scored_in_vain(outputs: Sequence[Mapping[str, Any]]) -> str:
+    """A sentence where a reward function failed in every rollout that was scored, so that rewards tell nothing; else ""."""
+    scored = sum(1 for output in outputs if output.get("reward") is not None)
+    name, (count, sentence) = next(iter(failed_functions(outputs).items()), ("", (0, "")))
+    if not count or count < scored:
+        return ""
+    return (
+        f"The reward function '{name}' failed in every rollout and counted 0, so the rewards tell nothing: {sentence}"
+    )
+
+
+def _failed_functions(outputs: Sequence[RolloutOutput]) -> list[tuple[str, str]]:
+    lines = [f"{name} counted 0 in {count}: {text}" for name, (count, text) in failed_functions(outputs).items()]
     return [("" if number else "rewards failed", line) for number, line in enumerate(lines)]
 
 
@@ -165,6 +182,9 @@ def as_data(
         **metadata,
         "num_planned": planned,
         "errors": errors,
+        "reward_errors": {
+            name: {"count": count, "example": text} for name, (count, text) in failed_functions(outputs).items()
+        },
         "stop_conditions": dict(Counter(str(output.get("stop_condition")) for output in outputs)),
         "results_path": None if results is None else str(results),
     }

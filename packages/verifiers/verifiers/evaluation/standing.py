@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from verifiers.evaluation.report import number, one_line
-from verifiers.evaluation.tally import Progress, Z
+from verifiers.evaluation.tally import Progress
 from verifiers.utils.activity import ANOTHER_ATTEMPT, MODEL_AGAIN, ORDER, Activity
 
 SLOW_AFTER_SECONDS = 30.0
@@ -50,8 +50,8 @@ def big(value: int) -> str:
 
 def reward(progress: Progress) -> str:
     """The mean of the scored rollouts, and half of its 95 % interval."""
-    error = progress.rewards.standard_error
-    interval = "" if error is None else f" ± {number(Z * error) if error else '0'}"
+    half = progress.rewards.half_interval
+    interval = "" if half is None else f" ± {number(half) if half else '0'}"
     return f"reward {number(progress.rewards.mean)}{interval}"
 
 

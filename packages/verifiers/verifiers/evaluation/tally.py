@@ -7,10 +7,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
-Z = 1.959964
-"""The 97.5 % quantile of the normal distribution: a 95 % interval is the mean ± Z standard errors."""
+CONFIDENCE = 0.95
+
+
+@lru_cache(1024)
+def _quantile(freedom: int) -> float:
+    from prime_evals.distributions import t_quantile
+
+    return t_quantile(CONFIDENCE, freedom)
 
 
 @dataclass(slots=True)
@@ -41,6 +48,12 @@ class ClusteredMean:
     def mean(self) -> float | None:
         """None of nothing."""
         return self.total / self.count if self.count else None
+
+    @property
+    def half_interval(self) -> float | None:
+        """Half of the 95 % interval: Student's t for as many examples, times the standard error."""
+        error = self.standard_error
+        return None if error is None else _quantile(len(self._groups) - 1) * error
 
     @property
     def standard_error(self) -> float | None:
