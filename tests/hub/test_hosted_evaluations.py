@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -229,6 +231,23 @@ def test_a_hub_that_is_killed_in_the_middle_plays_it_again_and_doubles_nothing(h
     assert (found["status"], found["total_samples"]) == ("COMPLETED", 8), logs(hub.api, made)
     assert found["summary"]["num_rollouts"] == 8 and "begins anew" in logs(hub.api, made)
     assert hub.sql("SELECT attempt, state FROM jobs WHERE kind = 'evaluation'")[0][:] == (2, "done")
+    gone(hub)
+
+
+def test_a_runner_that_is_killed_in_the_middle_gives_it_back(hub: RunningHub) -> None:
+    gate = hub.data_dir.with_name("gate")
+    gate.touch()
+    one = push_checkable(hub.api, "orphaned", gated(gate))
+    made = run(hub.api, one.environment_id, config={"num_examples": 2, "rollouts_per_example": 1})
+    end = time.monotonic() + 120
+    while get(hub.api, made)["total_samples"] < 1 and time.monotonic() < end:
+        time.sleep(0.1)
+    pid = hub.runner_pid
+    assert pid is not None
+    gate.unlink()
+    os.kill(pid, signal.SIGKILL)
+    found = until(hub.api, made)
+    assert (found["status"], found["total_samples"]) == ("COMPLETED", 2), logs(hub.api, made)
     gone(hub)
 
 
