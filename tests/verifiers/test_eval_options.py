@@ -33,6 +33,7 @@ ELSEWHERE = {
     "--only": "tests/cli/test_eval_places.py",
     "--summary-to": "tests/cli/test_eval_places.py",
     "--server": "tests/openenv/test_eval_server.py",
+    "--push": "tests/cli/test_eval_hub.py",
 }
 """Options that need more than a model: where each is tried."""
 
