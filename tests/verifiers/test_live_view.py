@@ -66,7 +66,7 @@ def test_one_line_says_everything():
     run.progress.add(vf.RolloutOutput(example_id=2, reward=None, error={"error": "SandboxError"}))
     run.activities = {(7, 0): activity(MODEL, 9.0), (8, 0): activity(MODEL, 8.0), (9, 1): activity(ENVIRONMENT, 7.0)}
     assert line(run, 10.0) == (
-        "3/1,200 rollouts, reward 0.500 ± 0.980, 18.0/min, 1:06 h left, 3 running: 2 on the model, 1 on the environment, "
+        "3/1,200 rollouts, reward 0.500 ± 6.353, 18.0/min, 1:06 h left, 3 running: 2 on the model, 1 on the environment, "
         "1,194 waiting, 1.2M tokens in, 900 out, $0.2500, errors: 1 SandboxError, "
         "2 requests asked again (in 4.0 s: busy (HTTP 503))"
     )
