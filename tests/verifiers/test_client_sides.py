@@ -95,6 +95,33 @@ async def test_a_key_that_an_endpoint_repeats_gets_into_no_row(openai_server, mo
     assert key not in repr(output) and openai_server.requests[0]["headers"]["Authorization"] == f"Bearer {key}"
 
 
+@pytest.mark.parametrize("key", ["sk-0123\n456789", "sk-0123456789é"])
+async def test_a_key_that_cannot_be_sent_gets_into_no_row(openai_server, monkeypatch, key):
+    monkeypatch.setenv("THE_KEY", key)
+    env = vf.SingleTurnEnv(dataset=[{"question": "q"}])
+    with pytest.raises(vf.ModelAuthError, match="The key in THE_KEY cannot be one: its character") as caught:
+        await env.evaluate(vf.ClientConfig(api_base_url=openai_server.url, api_key_var="THE_KEY"), "m")
+    assert "0123" not in repr(caught.value) and openai_server.requests == []
+
+
+async def test_a_line_break_behind_a_key_is_no_part_of_it(openai_server, monkeypatch):
+    monkeypatch.setenv("THE_KEY", "sk-0123456789\n")
+    openai_server.reply(text("ok"))
+    client = vf.as_client(vf.ClientConfig(api_base_url=openai_server.url, api_key_var="THE_KEY"))
+    await client.get_response([vf.UserMessage("hi")], "m")
+    await client.close()
+    assert openai_server.requests[0]["headers"]["Authorization"] == "Bearer sk-0123456789"
+
+
+@pytest.mark.parametrize("value", ["Bearer se\ncret-0123", "Bearer secret-0123é"])
+async def test_a_secret_header_that_cannot_be_sent_gets_into_no_row(openai_server, value):
+    env = vf.SingleTurnEnv(dataset=[{"question": "q"}])
+    config = vf.ClientConfig(api_base_url=openai_server.url, extra_headers={"X-Auth": value}, max_retries=0)
+    output = (await env.evaluate(config, "m"))["outputs"][0]
+    assert output["error"]["error"] == "ModelError" and "[key]" in output["error"]["error_chain_repr"]
+    assert "cret-0123" not in repr(output)
+
+
 async def test_a_client_of_ones_own_gets_messages(openai_server):
     class Looks(EchoPolicy):
         async def to_native_prompt(self, messages):

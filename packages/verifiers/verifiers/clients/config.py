@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from verifiers.errors import ModelAuthError
+
 OPENAI = ("https://api.openai.com/v1", "OPENAI_API_KEY")
 ANTHROPIC = ("https://api.anthropic.com", "ANTHROPIC_API_KEY")
 NO_KEY = "EMPTY"
@@ -99,8 +101,17 @@ class ClientConfig:
         return found
 
     def api_key(self) -> str:
-        """The key, from the environment; for Prime's own inference also that of a login with Prime."""
-        return os.environ.get(self.api_key_var) or self._prime_login().get("api_key") or NO_KEY
+        """The key, from the environment; for Prime's own inference also that of a login with Prime. Blanks around it,
+        as a file's last line break, are no part of it. Raises ModelAuthError for one that no request can carry.
+        """
+        key = (os.environ.get(self.api_key_var) or self._prime_login().get("api_key") or "").strip() or NO_KEY
+        wrong = next((place for place, letter in enumerate(key, 1) if not " " <= letter <= "~"), None)
+        if wrong is not None:  # the sentence of whoever sends it would have the key in it
+            raise ModelAuthError(
+                f"The key in {self.api_key_var} cannot be one: its character {wrong} of {len(key)} is no plain letter, digit "
+                "or sign. Copy it anew."
+            )
+        return key
 
     def headers(self) -> dict[str, str]:
         """The headers of every request."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from inspect import signature
 from operator import attrgetter
 from typing import Any, ClassVar
@@ -48,6 +49,8 @@ _OVERLONG = (
     "maximum model length",
 )
 HIDDEN = "[key]"
+_SECRET_NAMES = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
+"""Of headers whose values are hidden like the key."""
 _NO_MONEY = ("insufficient_quota", "credit balance is too low", "insufficient balance")
 _REQUEST_OPTIONS = {
     "extra_headers": "headers",
@@ -272,14 +275,23 @@ class SDKClient(Client):
         )
 
     def _without_key(self, error: Exception) -> str:
-        """What the error says. An endpoint may repeat the key it was given: it is taken out, of the error itself too."""
+        """What the error says. An endpoint may repeat the key it was given, and so may a header that cannot be sent: it is
+        taken out, of the error itself and its causes too.
+        """
         key = self.config.api_key() if self.config is not None else getattr(self._native, "api_key", None)
-        text = _said(error)
-        if not isinstance(key, str) or len(key) < 8:  # a word such as EMPTY, which local servers take
-            return text
-        if key in str(error):
-            error.args = tuple(str(part).replace(key, HIDDEN) for part in error.args)
-        return text.replace(key, HIDDEN)
+        headers = {} if self.config is None else self.config.headers()
+        given = [key, *(value for name, value in headers.items() if _SECRET_NAMES.search(name))]
+        # A word such as EMPTY, which local servers take, is none.
+        secrets = [one for one in given if isinstance(one, str) and len(one) >= 8]
+        text = _hidden(_said(error), secrets)
+        link: BaseException | None = error
+        seen: set[int] = set()
+        while link is not None and id(link) not in seen:
+            seen.add(id(link))
+            if any(_hidden(str(part), secrets) != str(part) for part in link.args):
+                link.args = tuple(part if isinstance(part, int) else _hidden(str(part), secrets) for part in link.args)
+            link = link.__cause__
+        return text
 
     def _refused(self, status: int, error: Exception) -> str:
         """What was refused, the key or the account, if that is what the answer says; "" otherwise."""
@@ -325,6 +337,14 @@ def _headers(error: Exception) -> Mapping[str, str]:
 
 def _while_connecting(error: Exception) -> bool:
     return "Connect" in type(error.__cause__).__name__
+
+
+def _hidden(text: str, secrets: Iterable[str]) -> str:
+    """The text without the secrets, also as `repr` writes them."""
+    for secret in secrets:
+        for written in (secret, repr(secret)[1:-1], repr(secret.encode("utf-8", "replace"))[2:-1]):
+            text = text.replace(written, HIDDEN)
+    return text
 
 
 def _said(error: Exception) -> str:
