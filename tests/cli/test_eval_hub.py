@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from prime_cli.evaluations import push as push_module
 from prime_cli.evaluations.hosted import added
-from prime_evals import Attempt, AttemptStore, RunIdentity, RunSettings, derive
+from prime_cli.output import Output
+from prime_core.errors import APIError
+from prime_evals import Attempt, AttemptStore, RunIdentity, RunSettings, derive, open_run
 from tests.cli.conftest import Prime
 from tests.conftest import RunningHub
 from tests.hub.checking import push_checkable
@@ -122,10 +126,48 @@ def test_a_push_that_was_cut_goes_on(author: Prime, published: str, module_hub: 
     assert f"Going on with evaluation {cut}, which was cut after 13 rollouts" in done.stderr
     assert json.loads(done.stdout)["evaluation_id"] == cut and told(author, cut)["total_samples"] == 40
     # A file that has grown since is sent from its beginning, into the same one.
+    cut = api.post("/evaluations/", json={"name": "cut", "model_name": "m", "metrics": {"old": 1.0}}).json()["evaluation_id"]
+    note |= {"evaluation_id": cut}
     (run / ".prime-push.json").write_text(json.dumps(note | {"file": [1, 1]}))
-    api.post(f"/evaluations/{cut}/samples", json={"samples": first[:1]})
-    assert pushed(author, run) == cut and told(author, cut)["total_samples"] == 40
+    api.post(f"/evaluations/{cut}/samples", json={"samples": [first[0] | {"example_id": "gone"}]})
+    assert pushed(author, run) == cut
+    found = told(author, cut)
+    assert found["total_samples"] == 40 and "old" not in found["metrics"], "it is described as the run is now"
     assert not list(run.glob("*.part"))
+
+
+def test_a_run_that_goes_on_while_it_is_pushed(
+    author: Prime, published: str, module_hub: RunningHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rollout that was sent is played again meanwhile, so that it lies behind the others: cut and begun again, nothing is
+    missing. And what is asked for the second time counts."""
+    run = record(author.cwd / "run", {(n, 0): 0.0 for n in range(6)})
+    token = json.loads((author.home / ".prime" / "config.json").read_text())["api_key"]
+    for name, value in (("HOME", author.home), ("PRIME_API_KEY", token), ("PRIME_BASE_URL", module_hub.url)):
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(push_module, "BATCH_BYTES", 1)
+    send, sent = push_module._send_batch, []
+
+    def cut(client: Any, one: str, batch: list[dict[str, Any]]) -> None:
+        if len(sent) == 3:
+            raise APIError("The connection is gone.")
+        if len(sent) == 1:
+            with open_run(run) as opened:
+                identity, settings = opened.identity, opened.settings
+            with AttemptStore(run, identity, settings) as store:
+                store.append([Attempt(0, 0, store.read((0, 0)) | {"reward": 1.0}, 3)])
+        sent.append(batch)
+        send(client, one, batch)
+
+    monkeypatch.setattr(push_module, "_send_batch", cut)
+    options = push_module.PushOptions(environment=published)
+    with pytest.raises(APIError):
+        push_module.push_run(run, options, Output())
+    monkeypatch.setattr(push_module, "_send_batch", send)
+    one = push_module.push_run(run, replace(options, name="later", public=True), Output()).evaluation_id
+    found = told(author, one)
+    assert (found["total_samples"], found["avg_reward"]) == (6, pytest.approx(1 / 6))
+    assert (found["name"], found["is_public"]) == ("later", True)
 
 
 def test_an_official_folder(author: Prime, published: str) -> None:

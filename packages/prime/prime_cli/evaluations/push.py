@@ -55,9 +55,10 @@ def push_run(folder: Path, options: PushOptions, out: Output) -> Pushed:
     from prime_core.connection import connect
 
     run = RunFolder(folder)
+    state = _fingerprint(run.source)  # of before its rows are read: it may grow meanwhile
     connection = connect(announce=out.note)
     with APIClient(connection.base_url, connection.api_key) as client:
-        note = _Note(folder, connection.base_url)
+        note = _Note(folder, connection.base_url, state, options)
         words = "nothing was sent"
 
         def outcome() -> str:
@@ -68,7 +69,7 @@ def push_run(folder: Path, options: PushOptions, out: Output) -> Pushed:
             words = f"what has been sent is kept; the same command goes on with evaluation {one}"
             sent = _send(client, run, one, note, out)
             told = client.post(f"/evaluations/{one}/finalize", {}, timeout=SEND_SECONDS)
-        note.write(one, sent, run, finished=True)
+        note.write(one, sent, finished=True)
     for warning in run.warnings[:5]:
         out.warning(warning)
     url = str(told.get("viewer_url") or f"{connection.frontend_url}/dashboard/evaluations/{one}")
@@ -79,20 +80,18 @@ def _begin(client: APIClient, run: RunFolder, options: PushOptions, note: _Note,
     """The evaluation to send to: an interrupted one, the one that is named, or a new one."""
     if options.evaluation:
         client.get(f"/evaluations/{options.evaluation}")
-        body = _description(run, options)
-        if options.environment:
-            body["environments"] = [_environment(client, options, run)]
-        if not options.public:
-            body.pop("is_public")  # stays as it is
-        if not options.name:
-            body.pop("name")
-        client.put(f"/evaluations/{options.evaluation}", body)
+        _describe_anew(client, run, options, options.evaluation)
         note.forget()
         return options.evaluation
     before = note.unfinished
     if before is not None and _is_there(client, before):
-        note.keep_if(run)
-        out.note(f"Going on with evaluation {before}, which was cut after {note.sent:,} rollouts.")
+        if note.fits:
+            out.note(f"Going on with evaluation {before}, which was cut after {note.sent:,} rollouts.")
+        else:
+            # What it says of the run is of then, too.
+            out.note(f"Evaluation {before} was cut; the run or what is asked is another now, so all of it is sent again.")
+            _describe_anew(client, run, options, before)
+            note.write(before, 0)
         return before
     if (former := note.finished) is not None:
         out.note(f"This run was pushed before, as evaluation {former}; --eval {former} replaces that.")
@@ -102,8 +101,20 @@ def _begin(client: APIClient, run: RunFolder, options: PushOptions, note: _Note,
     if team:
         body["team_id"] = team
     one = str(client.post("/evaluations/", body)["evaluation_id"])
-    note.write(one, 0, run)
+    note.write(one, 0)
     return one
+
+
+def _describe_anew(client: APIClient, run: RunFolder, options: PushOptions, evaluation_id: str) -> None:
+    """Describe an evaluation as the run is now. Samples that are not sent again afterwards are gone when it is finalised."""
+    body = _description(run, options)
+    if options.environment:
+        body["environments"] = [_environment(client, options, run)]
+    if not options.public:
+        body.pop("is_public")  # stays as it is
+    if not options.name:
+        body.pop("name")
+    client.put(f"/evaluations/{evaluation_id}", body)
 
 
 def _is_there(client: APIClient, evaluation_id: str) -> bool:
@@ -166,7 +177,7 @@ def _send(client: APIClient, run: RunFolder, one: str, note: _Note, out: Output)
             out.note(f"{sent:,} rollouts have been sent to evaluation {one}; the same command goes on from there.")
             raise
         sent += len(batch)
-        note.write(one, sent, run)
+        note.write(one, sent)
         progress.show(sent)
     progress.end()
     return sent
@@ -211,10 +222,11 @@ class _Progress:
 
 
 class _Note:
-    """What a folder says of its last push to this Hub."""
+    """What a folder says of its last push to this Hub. `state`: of the file that rollouts are read from now."""
 
-    def __init__(self, folder: Path, base_url: str) -> None:
-        self._file, self._hub = folder / NOTE, base_url
+    def __init__(self, folder: Path, base_url: str, state: list[int], options: PushOptions) -> None:
+        self._file, self._hub, self._state = folder / NOTE, base_url, state
+        self._asked = [options.environment, options.name, options.public, options.run_id]
         try:
             found = json.loads(self._file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -237,18 +249,19 @@ class _Note:
         """The evaluation that was cut."""
         return self._found.get("evaluation_id") if self._found.get("finished") is False else None
 
-    def keep_if(self, run: RunFolder) -> None:
-        """What was sent counts while the file is as it was; else all of it is sent again, and takes the former's place."""
-        if self._found.get("file") != _fingerprint(run.source):
-            self._found["sent"] = 0
+    @property
+    def fits(self) -> bool:
+        """Whether what was sent is the beginning of what is to be sent: the same file, described in the same way."""
+        return self._found.get("file") == self._state and self._found.get("asked", self._asked) == self._asked
 
-    def write(self, evaluation_id: str, sent: int, run: RunFolder, *, finished: bool = False) -> None:
+    def write(self, evaluation_id: str, sent: int, *, finished: bool = False) -> None:
         """Note how far it is. A folder that cannot be written to is pushed from all the same, and begins anew when cut."""
         self._found = {
             "hub": self._hub,
             "evaluation_id": evaluation_id,
             "sent": sent,
-            "file": _fingerprint(run.source),
+            "file": self._state,
+            "asked": self._asked,
             "finished": finished,
         }
         try:
