@@ -234,3 +234,10 @@ def test_the_parts_between_the_programs(author, tmp_path):
     assert author.ok("eval", "run", *args) == ""
     told = json.loads(summary.read_text())
     assert [one["env_id"] for one in told["runs"]] == ["two-env"] and told["spent"] == {"cost": 0.0, "tokens": 0}
+    # One of several is continued as such: what is complete is not played again, what has not begun begins.
+    both = ("one-env", "two-env", *FEW, "-o", "out")
+    author.ok("eval", "run", *both, "--only", "0")
+    again = author("eval", "run", *both, "--only", "0", "--resume")
+    assert again.returncode == 0 and "Continuing out/" in again.stderr, again.stderr
+    begun = author("eval", "run", *both, "--only", "1", "--resume")
+    assert begun.returncode == 0 and "Continuing" not in begun.stderr, begun.stderr

@@ -139,9 +139,11 @@ def _set_up(plans: Sequence[Plan], failed: list[tuple[Arguments, str]], command:
     slots = asyncio.Semaphore(command.max_concurrent) if shared else None
     games: list[Game] = []
     taken: set[Path] = set()
+    # With --only this is one of several programs of one command.
+    several = len(command.runs) > 1 or command.only is not None
     for plan in plans:
         try:
-            store = open_store(plan, len(command.runs) > 1, taken) if plan.arguments.save else None
+            store = open_store(plan, several, taken) if plan.arguments.save else None
         except (CommandError, EvalsError) as error:
             failed.append((plan.arguments, str(error)))
             _say(error, command, plan.arguments.place)
