@@ -493,3 +493,17 @@ async def test_what_holds_itself_is_recorded_as_a_note(tmp_path):
 def test_an_unknown_retry_is_a_sentence():
     with pytest.raises(ValueError, match=r"^retry is 'errored' or 'unscored', not 'all'.$"):
         RunOptions(retry="all")
+
+
+async def test_an_integer_of_thousands_of_digits_ends_no_run(tmp_path):
+    """It can be written nowhere, and its rollout is recorded all the same, like the others."""
+
+    class Large(vf.SingleTurnEnv):
+        async def setup_state(self, state, **kwargs):
+            state["info"]["n"] = 10**5000
+            return state
+
+    env = Large(dataset=[{"question": "q"}, {"question": "z"}])
+    outputs = (await env.evaluate(EchoPolicy(), "m", results_path=tmp_path))["outputs"]
+    assert len(outputs) == 2 and all(output["error"] is None for output in outputs)
+    assert "<int of 16610 bits>" in (tmp_path / "results.jsonl").read_text()

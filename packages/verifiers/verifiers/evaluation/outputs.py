@@ -22,6 +22,8 @@ from verifiers.types import Messages, RolloutOutput, RolloutTiming, State
 from verifiers.utils.message_utils import normalize_messages
 
 DEEPEST = 200
+LARGEST_BITS = 14_000
+"""Python neither writes nor reads an integer of more than 4,300 decimal digits."""
 
 
 class StateColumnError(Error, ValueError):
@@ -101,7 +103,7 @@ def _column(name: str, value: Any) -> Any:
 
 def jsonable(value: Any, strict: bool = False) -> Any:
     """The value as JSON data: numbers that JSON does not know become null, unknown objects their text, what holds itself
-    or lies deeper than DEEPEST a note that says so.
+    lies deeper than DEEPEST or is an integer of thousands of digits a note that says so.
 
     strict: TypeError for an unknown object, ValueError for one that holds itself.
     """
@@ -109,8 +111,15 @@ def jsonable(value: Any, strict: bool = False) -> Any:
 
 
 def _jsonable(value: Any, strict: bool, within: tuple[int, ...]) -> Any:
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or isinstance(value, bool | str):
         return value
+    if isinstance(value, int):
+        if value.bit_length() <= LARGEST_BITS:
+            return value
+        what = f"of {value.bit_length()} bits"
+        if strict:
+            raise ValueError(f"{type(value).__name__} {what}")
+        return f"<{type(value).__name__} {what}>"
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, BaseException):
