@@ -169,6 +169,33 @@ def test_an_index_that_turns_out_to_be_damaged_later_is_made_anew_too(folder):
         assert [brief.example_id for brief in run.briefs()] == [2, 2, 10]
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE results SET offset = (SELECT max(offset) FROM results) WHERE number = 2 AND rollout = 0",
+        "UPDATE attempts SET length = length - 1",
+    ],
+)
+def test_a_place_that_is_wrong_never_gives_another_rollout(folder, damage):
+    with open_run(folder) as run:
+        run._index.db.execute(damage)
+        assert run.row((2, 0))["reward"] == 0.25
+        assert [one["reward"] for one in run.rows()] == [0.25, None, 0.5]
+        run._index.db.execute("UPDATE attempts SET length = length - 1")
+        assert [one["reward"] for one in run.rows()] == [0.25, None, 0.5]
+        run._index.db.execute("UPDATE attempts SET length = length - 1")
+        assert [one["attempt"] for one in run.attempts((2, 0))] == [1, 2]
+
+
+def test_what_stays_unreadable_ends_with_a_sentence(folder, monkeypatch):
+    with open_run(folder) as run:
+        monkeypatch.setattr("prime_evals.opened.IN_ORDER", "no_such_column")
+        with pytest.raises(NotARun, match="cannot be read, also after its index was made anew: no such column"):
+            list(run.briefs())
+        with pytest.raises(NotARun, match="cannot be read, also after its index was made anew: no such column"):
+            run.columns("reward")
+
+
 def test_another_file_in_its_place_is_noticed(folder):
     assert results(folder) == RESULTS
     with AttemptStore(folder.parent / "new", IDENTITY, SETTINGS) as store:

@@ -164,7 +164,7 @@ class OpenRun:
             order = f"{by} IS NULL, {by} {'DESC' if descending else 'ASC'}, {IN_ORDER}"
         elif descending:
             order = ", ".join(f"{part} DESC" for part in IN_ORDER.split(", "))
-        given = 0
+        given, failed_at = 0, -1
         while True:
             try:
                 end = f"{order} LIMIT {limit - given if limit >= 0 else -1} OFFSET {skip + given}"
@@ -172,7 +172,10 @@ class OpenRun:
                     yield brief
                     given += 1
                 return
-            except sqlite3.DatabaseError:
+            except sqlite3.DatabaseError as error:
+                if failed_at == given:  # made anew, and no better
+                    raise self._unreadable(error) from error
+                failed_at = given
                 self._index.remake()
 
     def rows(
@@ -188,10 +191,14 @@ class OpenRun:
             "SELECT attempts.offset, length FROM results JOIN attempts USING (offset) "
             "WHERE results.example = ? AND results.rollout = ?"
         )
-        found = self._mended(lambda: self._index.db.execute(query, (name_of(key[0]), key[1])).fetchone())
-        if found is None:
-            raise KeyError(key)
-        return read_at(self.path, *found)["output"]
+
+        def ask() -> dict[str, Any]:
+            found = self._index.db.execute(query, (name_of(key[0]), key[1])).fetchone()
+            if found is None:
+                raise KeyError(key)
+            return self._record(key, *found)["output"]
+
+        return self._mended(ask)
 
     def attempts(self, key: Key) -> list[dict[str, Any]]:
         """Every attempt at one rollout, as recorded: {"attempt", "final", "recorded_at", "output", …}, first to last.
@@ -199,13 +206,31 @@ class OpenRun:
         An attempt that was recorded twice, once played and once scored, is given as it was scored.
         """
         query = "SELECT attempt, offset, length FROM attempts WHERE example = ? AND rollout = ? ORDER BY offset"
-        found = self._mended(lambda: self._index.db.execute(query, (name_of(key[0]), key[1])).fetchall())
-        latest = {attempt: (offset, length) for attempt, offset, length in found}
-        return [read_at(self.path, *place) for place in latest.values()]
+
+        def ask() -> list[dict[str, Any]]:
+            found = self._index.db.execute(query, (name_of(key[0]), key[1])).fetchall()
+            latest = {attempt: (offset, length) for attempt, offset, length in found}
+            return [self._record(key, *place) for place in latest.values()]
+
+        return self._mended(ask)
 
     def read(self, brief: Brief) -> dict[str, Any]:
         """The whole row of a brief."""
-        return read_at(self.path, brief.offset, brief.length)["output"]
+        key = (brief.example_id, brief.rollout_index)
+        try:
+            return self._record(key, brief.offset, brief.length)["output"]
+        except sqlite3.DatabaseError:
+            return self.row(key)
+
+    def _record(self, key: Key, offset: int, length: int) -> dict[str, Any]:
+        """The record of a rollout at its place. Raises DatabaseError when another one lies there, or none."""
+        try:
+            data = read_at(self.path, offset, length)
+        except NotARun as error:
+            raise sqlite3.DatabaseError(str(error)) from error
+        if (name_of(data.get("example_id")), data.get("rollout_index")) != (name_of(key[0]), key[1]):
+            raise sqlite3.DatabaseError(f"at byte {offset} lies not rollout {key[1]} of example {key[0]}")
+        return data
 
     def tries(self) -> Iterator[tuple[Any, int, int]]:
         """(example_id, rollout index, highest attempt number) of every rollout of which something is recorded."""
@@ -217,7 +242,13 @@ class OpenRun:
             return ask()
         except sqlite3.DatabaseError:
             self._index.remake()
-            return ask()
+            try:
+                return ask()
+            except sqlite3.DatabaseError as error:
+                raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Exception) -> NotARun:
+        return NotARun(f"The run in {self.directory} cannot be read, also after its index was made anew: {error}")
 
     def close(self) -> None:
         """Let go of the folder."""
