@@ -147,6 +147,7 @@ def test_what_differs_is_said_when_nothing_can_be_continued(command, work, opena
         (["-n", "1"], "num_examples: 2 != 1"),
         (["-a", '{"count": 7}'], "env_args: {} != {'count': 7}"),
         (["-S", '{"top_p": 0.5}'], "sampling_args: {} != {'top_p': 0.5}"),
+        (["-x", '{"max_turns": 3}'], "extra_env_kwargs: {} != {'max_turns': 3}"),
     ):
         done = command(*args, *changed, "--resume", str(folder), code=1)
         assert f"Error: Cannot resume from {folder}: metadata mismatch ({words}). Use matching" in done.stderr

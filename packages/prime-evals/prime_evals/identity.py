@@ -13,6 +13,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+SET_ATTRIBUTES = "extra_env_kwargs"
+"""The detail that tells which attributes were set on the loaded environment (-x): others are another run."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunIdentity:
@@ -77,6 +80,9 @@ def differing(
     found = identity.differences(other)
     if settings.rollouts_per_example != wanted.rollouts_per_example:
         found.append(f"rollouts_per_example: {settings.rollouts_per_example} != {wanted.rollouts_per_example}")
+    mine, theirs = (one.to_dict()["details"].get(SET_ATTRIBUTES) or {} for one in (settings, wanted))
+    if mine != theirs:
+        found.append(f"{SET_ATTRIBUTES}: {mine!r} != {theirs!r}")
     if wanted.num_examples < settings.num_examples or (not may_grow and wanted.num_examples > settings.num_examples):
         found.append(f"num_examples: {settings.num_examples} != {wanted.num_examples}")
     return found

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prime_evals import AttemptStore, NotARun, RunIdentity, new_run_path
+from prime_evals.identity import SET_ATTRIBUTES
 from verifiers.cli.eval_arguments import Arguments, Command
 from verifiers.cli.eval_server import load_on_server
 from verifiers.evaluation.models import ModelNotResolved, ResolvedModel, read_registry, resolve_model
@@ -216,7 +217,8 @@ def open_store(plan: Plan, several: bool, taken: set[Path]) -> AttemptStore:
     arguments, identity = plan.arguments, plan.identity
     base = _results_base(arguments)
     settings = settings_of(plan.env, number_rows(plan.rows), arguments.state_columns, plan.model.base_url)
-    settings = replace(settings, details={**settings.details, **plan.besides})
+    attributes = {SET_ATTRIBUTES: arguments.extra_env_kwargs} if arguments.extra_env_kwargs else {}
+    settings = replace(settings, details={**settings.details, **plan.besides, **attributes})
     if arguments.resume is None:
         path = new_run_path(base, identity.env_id, identity.model)
     elif arguments.resume:
