@@ -126,7 +126,9 @@ def test_a_push_that_was_cut_goes_on(author: Prime, published: str, module_hub: 
     assert f"Going on with evaluation {cut}, which was cut after 13 rollouts" in done.stderr
     assert json.loads(done.stdout)["evaluation_id"] == cut and told(author, cut)["total_samples"] == 40
     # A file that has grown since is sent from its beginning, into the same one.
-    cut = api.post("/evaluations/", json={"name": "cut", "model_name": "m", "metrics": {"old": 1.0}}).json()["evaluation_id"]
+    cut = api.post("/evaluations/", json={"name": "cut", "model_name": "m", "metrics": {"old": 1.0}}).json()[
+        "evaluation_id"
+    ]
     note |= {"evaluation_id": cut}
     (run / ".prime-push.json").write_text(json.dumps(note | {"file": [1, 1]}))
     api.post(f"/evaluations/{cut}/samples", json={"samples": [first[0] | {"example_id": "gone"}]})

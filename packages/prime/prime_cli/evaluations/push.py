@@ -89,7 +89,9 @@ def _begin(client: APIClient, run: RunFolder, options: PushOptions, note: _Note,
             out.note(f"Going on with evaluation {before}, which was cut after {note.sent:,} rollouts.")
         else:
             # What it says of the run is of then, too.
-            out.note(f"Evaluation {before} was cut; the run or what is asked is another now, so all of it is sent again.")
+            out.note(
+                f"Evaluation {before} was cut; the run or what is asked is another now, so all of it is sent again."
+            )
             _describe_anew(client, run, options, before)
             note.write(before, 0)
         return before
