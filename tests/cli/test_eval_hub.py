@@ -108,7 +108,7 @@ def test_pushed_again_it_replaces(author: Prime, run: Path, published: str) -> N
 
 
 def test_a_push_that_was_cut_goes_on(author: Prime, published: str, module_hub: RunningHub) -> None:
-    """The Hub is killed under it; afterwards the same command sends what is missing, into the same evaluation."""
+    """As a cut push leaves it, in the folder and on the Hub: the same command sends what is missing, into the same evaluation."""
     many = {(n, 0): 1.0 for n in range(40)}
     run = record(author.cwd / "run", many, text="x" * 300_000)
     one = pushed(author, run)

@@ -18,7 +18,12 @@ _OF_HUB = re.compile(r"PRIME_HUB_|PG[A-Z]+$|AWS_|AZURE_|GOOGLE_")
 def child_environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
     """`base` (this process's environment) without keys, tokens and passwords of other services."""
     base = os.environ if base is None else base
-    return {name: value for name, value in base.items() if _KEPT.match(name) or not _SECRET.search(name)}
+    return {
+        name: value
+        for name, value in base.items()
+        # The address of a database holds its password.
+        if not name.endswith("DATABASE_URL") and (_KEPT.match(name) or not _SECRET.search(name))
+    }
 
 
 def hub_environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
