@@ -29,7 +29,10 @@ def test_the_address_of_every_form_leads_to_its_page(open_hub: RunningHub, tmp_p
     forms = {route.path for route in routes if "POST" in route.methods and route.path.startswith("/dashboard")} - pages
     assert len(forms) > 15
     assert not [path for path in forms if path.rpartition("/")[0] not in pages]
-    values = {"owner": "o", "name": "n", "tag": "t", "team": "poets", "build_id": "b", "sandbox_id": "s"}
+    values = {"owner": "o", "name": "n", "tag": "t", "team": "poets", "build_id": "b", "sandbox_id": "s"} | {
+        "evaluation_id": "e",
+        "version": "1",
+    }
     for path in forms:
         answer = open_hub.client().get(open_hub.url + path.format(**values), headers={"Accept": "text/html"})
         assert answer.status_code == 303, path

@@ -188,7 +188,7 @@ async def test_a_request_waits_so_long_in_all_and_says_how_often_it_was_asked(cl
     monkeypatch.setattr("verifiers.clients.retry.time.monotonic", lambda: clock[0])
     openai_server.reply(error(429, "come back tomorrow", {"Retry-After": "86400"}))
     one = client(max_retries=50)
-    with pytest.raises(vf.RateLimitError, match=r"tomorrow \(HTTP 429\) It was asked 3 times\.$"):
+    with pytest.raises(vf.RateLimitError, match=r"tomorrow \(HTTP 429\)\. It was asked 3 times\.$"):
         await one.get_response("hi", "m")
     assert len(openai_server.requests) == 3 and 240 <= sum(slept) <= LONGEST_TROUBLE_SECONDS
     reason, wait = one.told[0]

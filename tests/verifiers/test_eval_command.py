@@ -360,7 +360,7 @@ def test_a_name_is_found_however_it_is_written(command, work, name):
 
 def test_a_terminal_that_knows_little_gets_question_marks(command):
     done = command("my-words", "-m", ECHO, "-n", "1", "-r", "1", "--no-save", PYTHONIOENCODING="ascii")
-    assert "(./environments/my_words) ? baseline/echo ? 1 examples ? 1 rollouts" in done.stdout
+    assert "(./environments/my_words) ? baseline/echo ? 1 example ? 1 rollout" in done.stdout
 
 
 def test_another_version_than_the_one_asked_for_is_refused(command, installed):
@@ -380,7 +380,7 @@ def test_it_is_said_which_copy_is_played(command, work, installed):
     few = ["my-words", "-m", ECHO, "-n", "1", "-r", "1"]
     done = command(*few, **installed)
     title, note = "my-words 0.2.0 (installed)", "not ./environments/my_words; to play that: prime env install my-words"
-    assert f"{title} · baseline/echo · 1 examples" in done.stdout
+    assert f"{title} · baseline/echo · 1 example" in done.stdout
     assert f"Note: this plays {title}, {note}" in done.stderr.splitlines()
     assert folder_of(work).is_dir(), "results lie in the folder all the same"
     editable = {"PYTHONPATH": str(work / "environments" / "my_words")}

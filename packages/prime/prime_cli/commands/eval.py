@@ -237,7 +237,7 @@ def logs(
 
 @app.command(epilog=examples("prime eval stop ID"))
 def stop(evaluation: EvalArg) -> None:
-    """End an evaluation that the Hub runs; what is being played is finished and kept."""
+    """End an evaluation that the Hub runs. What is being played is finished and kept."""
     from prime_cli.evaluations.hosted import stop as end
 
     end(evaluation, out)
@@ -307,7 +307,7 @@ def export(
     ] = 50.0,
     force: Annotated[bool, typer.Option("--force", "-f", help="Write over a file that is there.")] = False,
 ) -> None:
-    """Write a run as one HTML page that needs nothing else: numbers, rollouts, conversations."""
+    """Write a run as one HTML page that needs nothing else."""
     from prime_cli.evaluations.folder import find_run
     from prime_cli.viewing import export as write
 

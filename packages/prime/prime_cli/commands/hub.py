@@ -383,7 +383,7 @@ def backup(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write; a new one.")],
     data_dir: DataDir = None,
 ) -> None:
-    """Write everything that a Hub keeps to one file, while it runs or not. Its secret key is not in it."""
+    """Write everything that a Hub keeps to one file. It may run meanwhile. Its secret key is not in it."""
     _become("backup", str(file), "--data-dir", str(_folder(data_dir)))
 
 

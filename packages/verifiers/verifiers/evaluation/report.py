@@ -128,9 +128,10 @@ def failed_functions(outputs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[in
 
 def scored_in_vain(outputs: Sequence[Mapping[str, Any]]) -> str:
     """A sentence where a reward function failed in every rollout that was scored, so that rewards tell nothing; else ""."""
-    scored = sum(1 for output in outputs if output.get("reward") is not None)
-    name, (count, sentence) = next(iter(failed_functions(outputs).items()), ("", (0, "")))
-    if not count or count < scored:
+    # One that ended with an error may have nothing that could be scored.
+    scored = [output for output in outputs if output.get("reward") is not None and not output.get("error")]
+    name, (count, sentence) = next(iter(failed_functions(scored).items()), ("", (0, "")))
+    if not count or count < len(scored):
         return ""
     return (
         f"The reward function '{name}' failed in every rollout and counted 0, so the rewards tell nothing: {sentence}"

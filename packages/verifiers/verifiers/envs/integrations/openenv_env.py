@@ -20,6 +20,7 @@ from verifiers.envs.integrations.openenv_chat import (
     tool_answer,
 )
 from verifiers.envs.multiturn_env import MultiTurnEnv
+from verifiers.errors import Error
 from verifiers.openenv.edited import edited_since_build
 from verifiers.openenv.errors import ActionRejected, ContractMismatch, SessionLost
 from verifiers.openenv.pool import Lease, Pool, PoolOptions
@@ -354,14 +355,14 @@ class OpenEnvEnv(MultiTurnEnv):
         if shown and state.get("final_env_response") is None:
             state["final_env_response"] = shown
 
-    @cleanup(priority=150)
-    async def blame_no_model_for_waiting(self, state: State) -> None:
+    def _nothing_in_time(self, state: State) -> Error:
         """A rollout whose time was over before its episode had begun says nothing about the model."""
-        if state.get("timed_out") and not state["timing"].setup.end and state["error"] is None:
-            state["error"] = SessionLost(
-                f"No episode had begun after {self.timeout_seconds:g} s (timeout_seconds): its server was still starting "
-                "or resetting, or every server was full. Run fewer rollouts at once, or allow more time."
-            )
+        if state["timing"].setup.end:
+            return super()._nothing_in_time(state)
+        return SessionLost(
+            f"No episode had begun after {self.timeout_seconds:g} s (timeout_seconds): its server was still starting or "
+            "resetting, or every server was full. Run fewer rollouts at once, or allow more time."
+        )
 
     @cleanup(priority=50)
     async def keep_server_state(self, state: State) -> None:
