@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 
+from tests.conftest import RunningHub
 from tests.hub.pushing import Push, make_wheel
 
 PYPROJECT = """[project]
@@ -90,3 +91,13 @@ def hosted(data_dir: Path) -> list[str]:
     """The sandboxes of a Hub's own that its runner has."""
     folder = data_dir / "runner" / "sandboxes"
     return [one.name for one in folder.iterdir() if one.name.startswith("hosted-")] if folder.is_dir() else []
+
+
+def gone(hub: RunningHub) -> None:
+    """Nothing of the Hub's own runs any more. What a Hub that was killed has left may be another's, where others share the
+    runner: then it lasts as long as its lease.
+    """
+    end = time.monotonic() + 150
+    while hosted(hub.data_dir) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert hosted(hub.data_dir) == []

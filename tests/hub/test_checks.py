@@ -14,7 +14,7 @@ from prime_hub.errors import TooMany
 from prime_hub.hub import Hub
 from prime_hub.settings import Settings
 from tests.conftest import RunningHub
-from tests.hub.checking import CODE, HEADERS, address, check, hosted, outcomes, push_checkable, read, until
+from tests.hub.checking import CODE, HEADERS, address, check, gone, hosted, outcomes, push_checkable, read, until
 from tests.hub.people import owner_of
 
 PAGE = "/dashboard/environments"
@@ -30,14 +30,6 @@ def page(hub: RunningHub, path: str) -> str:
     answer = httpx.get(f"{hub.url}{PAGE}/{path}", headers={"Accept": "text/html"}, trust_env=False)
     assert answer.status_code == 200, answer.text
     return answer.text
-
-
-def gone(hub: RunningHub) -> None:
-    """Nothing of any check runs any more."""
-    end = time.monotonic() + 30
-    while hosted(hub.data_dir) and time.monotonic() < end:
-        time.sleep(0.1)
-    assert hosted(hub.data_dir) == []
 
 
 def test_a_sound_version(module_hub: RunningHub) -> None:

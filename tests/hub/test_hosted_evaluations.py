@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import RunningHub
 from tests.hub.browsing import Browser
-from tests.hub.checking import CODE, hosted, push_checkable
+from tests.hub.checking import CODE, gone, push_checkable
 from tests.hub.team import make_team
 from tests.support.openai_server import OpenAIServer, text
 
@@ -78,13 +78,6 @@ def until(client: httpx.Client, one: str, *statuses: str) -> dict[str, Any]:
             return found
         time.sleep(0.2)
     raise AssertionError(f"it is {found['status']}: {logs(client, one)}")
-
-
-def gone(hub: RunningHub) -> None:
-    end = time.monotonic() + 60
-    while hosted(hub.data_dir) and time.monotonic() < end:
-        time.sleep(0.1)
-    assert hosted(hub.data_dir) == []
 
 
 def gated(gate: Path, examples: int = 1) -> str:

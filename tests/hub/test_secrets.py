@@ -12,6 +12,7 @@ from tests.conftest import RunningHub
 from tests.hub.images import Gateway, build, create
 from tests.hub.pushing import Push, push
 from tests.hub.test_spares import spares
+from tests.support import databases
 
 SECRET = "hunter-2-hunter-2"
 
@@ -264,6 +265,11 @@ def test_a_hub_with_another_key_says_so(start_hub: Any) -> None:
     stage = Stage(hub)
     hub.stop()
     (hub.data_dir / "secret.key").write_text("0" * 64)
+    if databases.on_postgres():
+        # Another Hub of this database may have the right one: this one does not even start.
+        with pytest.raises(AssertionError, match="This Hub has another secret key than the Hubs that use its database"):
+            hub.start()
+        return
     hub.start()
     ada = hub.client(stage.tokens["ada"])
     refused = ada.post("/sandbox", json={"name": "x", "docker_image": "ada/game:latest", "environment": "ada/game"})
