@@ -28,7 +28,7 @@ from prime_sandboxes import (
     SandboxClient,
     SandboxProcess,
 )
-from prime_sandboxes.blocking import Loop
+from prime_sandboxes.blocking import Loop, Stream
 
 TWINS = [
     (AsyncSandboxClient, SandboxClient, {}),
@@ -207,3 +207,23 @@ def test_what_comes_last_comes_once():
         thread.join(10)
         assert not thread.is_alive()
         assert len(ended) == times
+
+
+def test_a_stream_is_let_go_of_while_a_step_goes_on_that_nobody_waits_for():
+    """As when Ctrl-C comes before the caller of a step knows of it."""
+    closed = []
+
+    async def numbers():
+        try:
+            yield 1
+            await asyncio.sleep(60)
+        finally:
+            closed.append(True)
+
+    loop = Loop()
+    stream = Stream(numbers(), loop)
+    assert next(stream) == 1 and loop._loop is not None
+    asyncio.run_coroutine_threadsafe(stream._step(), loop._loop)
+    stream.close()
+    loop.close()
+    assert closed == [True]

@@ -200,6 +200,7 @@ class Stream(Iterator[Item]):
         self._iterator = iterator
         self._loop = loop
         self._finished = False
+        self._step_task: asyncio.Task[Any] | None = None
 
     def __next__(self) -> Item:
         item = self._loop.run(self._step())
@@ -209,6 +210,9 @@ class Stream(Iterator[Item]):
         return item
 
     async def _step(self) -> Item:
+        import asyncio
+
+        self._step_task = asyncio.current_task()
         try:
             return await anext(self._iterator)
         except StopAsyncIteration:
@@ -219,7 +223,17 @@ class Stream(Iterator[Item]):
         close = getattr(self._iterator, "aclose", None)
         if close is not None and not self._finished:
             self._finished = True
-            self._loop.run(close())
+            self._loop.run(self._let_go(close))
+
+    async def _let_go(self, close: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """After the step that may still be going on: Ctrl-C can come when its caller does not know of it yet."""
+        import asyncio
+
+        step = self._step_task
+        if step is not None and not step.done():
+            step.cancel()
+            await asyncio.wait([step])
+        await close()
 
     def __del__(self) -> None:
         # A loop that was left with `break`: what it read from is not kept running for nobody.
