@@ -38,7 +38,6 @@ from prime_hub.api import (
     users,
 )
 from prime_hub.hub import Hub
-from prime_hub.operations.metrics import Measured
 from prime_hub.operations.request_ids import RequestIds
 from prime_hub.settings import Settings
 from prime_hub.web import account as account_pages
@@ -93,8 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
     install_error_handlers(app)
     app.add_middleware(BodyLimit, limit=settings.max_json_bytes, file_limit=settings.max_file_bytes)
     app.add_middleware(SecurityHeaders)
-    app.add_middleware(AccessLog)
-    app.add_middleware(Measured, metrics=hub.metrics)
+    app.add_middleware(AccessLog, served=hub.metrics.count)
     app.add_middleware(RequestIds)
     return app
 

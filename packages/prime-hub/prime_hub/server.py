@@ -8,7 +8,6 @@ import errno
 import fcntl
 import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import Generator
@@ -19,6 +18,7 @@ import uvicorn
 from prime_hub import address, reach
 from prime_hub.api.port_sockets import MAX_MESSAGE_BYTES
 from prime_hub.app import create_app
+from prime_hub.asked_to_end import EndingServer
 from prime_hub.db.migrate import SchemaTooNew, migrate
 from prime_hub.db.session import Database, answering
 from prime_hub.hub import Hub, open_blobs
@@ -84,7 +84,7 @@ async def _prepare(settings: Settings) -> None:
         await database.close()
 
 
-class _Server(uvicorn.Server):
+class _Server(EndingServer):
     """uvicorn, and what has to happen when it is up and when it ends."""
 
     def __init__(self, config: uvicorn.Config, hub: Hub, url: str, reached: str) -> None:
@@ -126,16 +126,6 @@ class _Server(uvicorn.Server):
 
     def _write_address(self) -> None:
         address.write(self._hub.settings.address_file, self._url, self._hub.id, self._hub.runner.pid)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None]:
-        # uvicorn raises the signal again at the end; a Hub that was asked to stop, and did, ends with exit code 0.
-        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import TimeoutError as TooLate
 from threading import Thread
@@ -26,7 +25,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import start_http_server
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 from prime_hub import __version__
 from prime_hub.db.models import Account, Build, Environment, Job, Sandbox, Version
@@ -39,6 +38,7 @@ SECONDS = 10.0
 """How long a scrape waits for the database."""
 BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 OTHER = "other"
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Metrics:
@@ -68,6 +68,13 @@ class Metrics:
         self.registry.register(_OfHub(hub, asyncio.get_running_loop()))
         self._server, self._thread = start_http_server(port, host, self.registry)
         return self._server.server_port
+
+    def count(self, scope: Scope, status: int, seconds: float) -> None:
+        """One request that was served; nothing where nobody can read of it."""
+        if self.is_served:
+            route = getattr(scope.get("route"), "path", OTHER)
+            method = scope["method"] if scope["method"] in METHODS else OTHER
+            self.requests.labels(method, route, str(status)).observe(seconds)
 
     async def close(self) -> None:
         """Listen no more."""
@@ -128,33 +135,3 @@ class _OfHub(Collector):
                 rows = [(tuple(map(str, row[:-1])), int(row[-1])) for row in await session.execute(counted)]
                 found[name] = (what, labels, rows)
         return found
-
-
-class Measured:
-    """Times each request under the template of its route."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve, then count."""
-        if scope["type"] != "http" or not self._metrics.is_served:
-            await self._app(scope, receive, send)
-            return
-        status, started = 500, time.perf_counter()
-
-        async def remember(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, remember)
-        finally:
-            route = getattr(scope.get("route"), "path", OTHER)
-            method = scope["method"] if scope["method"] in _METHODS else OTHER
-            self._metrics.requests.labels(method, route, str(status)).observe(time.perf_counter() - started)
-
-
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

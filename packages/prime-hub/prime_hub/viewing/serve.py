@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import signal
 import socket
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import uvicorn
 
+from prime_hub.asked_to_end import EndingServer
 from prime_hub.viewing.app import create_view
 from prime_hub.viewing.guard import PARAMETER
 
@@ -49,7 +49,7 @@ def serve_view(places: Sequence[Path], port: int) -> None:
         _Server(config, f"http://{HOST}:{port}/?{PARAMETER}={secret}").run(sockets=[listener])
 
 
-class _Server(uvicorn.Server):
+class _Server(EndingServer):
     """uvicorn, which tells where it is, and ends without a word."""
 
     def __init__(self, config: uvicorn.Config, address: str) -> None:
@@ -61,13 +61,3 @@ class _Server(uvicorn.Server):
         if not self.should_exit:
             print(self._address, flush=True)
             print("Only you can open it, with this address. Ctrl-C ends it.", file=sys.stderr, flush=True)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None]:
-        # uvicorn raises the signal again at the end; who asked it to end has what they wanted.
-        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

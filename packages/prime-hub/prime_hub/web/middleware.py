@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import time
+from collections.abc import Callable
 
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
@@ -69,10 +70,13 @@ def _mask(name: str) -> str:
 
 
 class AccessLog:
-    """One line a request. Never the query, where upload addresses carry their signature, nor a port's token."""
+    """One line a request. Never the query, where upload addresses carry their signature, nor a port's token.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    served(scope, status, seconds) is told of each as well.
+    """
+
+    def __init__(self, app: ASGIApp, served: Callable[[Scope, int, float], None] = lambda *_: None) -> None:
+        self._app, self._served = app, served
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve, then log."""
@@ -91,10 +95,12 @@ class AccessLog:
         try:
             await self._app(scope, receive, remember)
         finally:
-            spent = 1000 * (time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            spent = 1000 * seconds
             path = shown_path(scope["path"])
             told = {"method": scope["method"], "path": path, "status": status, "milliseconds": round(spent, 1)}
             log.info("%s %s %d %.0f ms", scope["method"], path, status, spent, extra=told)
+            self._served(scope, status, seconds)
 
 
 class SecurityHeaders:
