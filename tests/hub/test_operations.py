@@ -37,12 +37,22 @@ def lines(hub: RunningHub) -> list[dict[str, Any]]:
     return [json.loads(line) for line in hub.log.splitlines() if line.startswith("{")]
 
 
+def logged(hub: RunningHub, *ids: str) -> dict[str, dict[str, Any]]:
+    """The lines by request id, once those of `ids` are there: a line is written when the answer has been sent."""
+    end = time.monotonic() + 30
+    while True:
+        by_id = {line.get("request_id", ""): line for line in lines(hub)}
+        if set(ids) <= by_id.keys() or time.monotonic() > end:
+            return by_id
+        time.sleep(0.05)
+
+
 def test_a_request_has_an_id_that_its_answer_and_its_log_line_tell(watched: RunningHub) -> None:
     client = watched.client(watched.token)
     own = client.get("/user/whoami").headers["x-request-id"]
     given = client.get("/user/whoami", headers={"X-Request-ID": "build-17.a_b"}).headers["x-request-id"]
     assert re.fullmatch(r"[0-9a-f]{32}", own) and given == "build-17.a_b"
-    by_id = {line.get("request_id"): line for line in lines(watched)}
+    by_id = logged(watched, own, given)
     assert by_id[own]["path"] == "/api/v1/user/whoami" and by_id[given]["status"] == 200
     assert by_id[own]["method"] == "GET" and by_id[own]["milliseconds"] >= 0 and by_id[own]["level"] == "info"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", by_id[own]["time"])
