@@ -34,7 +34,7 @@ def metrics(hub: RunningHub) -> dict[str, float]:
 
 def lines(hub: RunningHub) -> list[dict[str, Any]]:
     """The log without what is written for the terminal."""
-    return [json.loads(line) for line in hub.log.splitlines() if line.startswith("{")]
+    return [json.loads(line) for line in hub.log.split("\n")[:-1] if line.startswith("{")]
 
 
 def logged(hub: RunningHub, *ids: str) -> dict[str, dict[str, Any]]:

@@ -40,20 +40,27 @@ def summarize(
     }
 
 
-def metadata(run: OpenRun, briefs: Sequence[Mapping[str, Any]] | None = None) -> dict[str, Any]:
-    """metadata.json of a run: what was run, then `summarize`. `time`: seconds from the start to the last attempt."""
-    identity = run.identity
-    found = list(run.briefs()) if briefs is None else briefs
+def described(run: OpenRun) -> dict[str, Any]:
+    """What metadata.json says of what was run."""
+    identity, settings = run.identity, run.settings
     return {
         "env_id": identity.env_id,
         "env_args": dict(identity.env_args),
         "model": identity.model,
-        "num_examples": run.settings.num_examples,
-        "rollouts_per_example": run.settings.rollouts_per_example,
+        "num_examples": settings.num_examples,
+        "rollouts_per_example": settings.rollouts_per_example,
         "sampling_args": dict(identity.sampling_args),
+        "pass_threshold": settings.pass_threshold,
+        **dict(settings.details),
+    }
+
+
+def metadata(run: OpenRun) -> dict[str, Any]:
+    """metadata.json of a run: what was run, then `summarize`. `time`: seconds from the start to the last attempt."""
+    return {
+        **described(run),
         "time": max(0.0, (run.ended_at or run.started_at) - run.started_at),
-        **summarize(found, run.settings.rollouts_per_example, run.settings.pass_threshold),
-        **dict(run.settings.details),
+        **summarize(list(run.briefs()), run.settings.rollouts_per_example, run.settings.pass_threshold),
     }
 
 
@@ -65,10 +72,10 @@ def derive(directory: str | os.PathLike[str]) -> dict[str, Any]:
     """
     folder = Path(directory)
     with open_run(folder) as run:
-        described = metadata(run)
+        told = metadata(run)
         try:
             write_atomically(folder / RESULTS_NAME, (json.dumps(row, ensure_ascii=False) + "\n" for row in run.rows()))
-            write_atomically(folder / METADATA_NAME, [json.dumps(described, ensure_ascii=False, indent=2) + "\n"])
+            write_atomically(folder / METADATA_NAME, [json.dumps(told, ensure_ascii=False, indent=2) + "\n"])
         except OSError as error:
-            raise RecordingFailed.from_os_error(error, folder, described["num_rollouts"]) from error
-    return described
+            raise RecordingFailed.from_os_error(error, folder, told["num_rollouts"]) from error
+    return told

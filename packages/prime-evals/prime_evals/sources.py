@@ -217,6 +217,11 @@ def open_source(directory: Path) -> OwnRun | OfficialRun:
     raise NotARun(f"No evaluation run in {directory}: it holds neither {_ATTEMPTS} nor {_RESULTS}.")
 
 
+def recorded_at(directory: Path) -> float:
+    """When something was recorded last in a run's folder, in seconds since 1970; other files in it do not count."""
+    return max((directory / name).stat().st_mtime for name in (_ATTEMPTS, _RESULTS) if (directory / name).is_file())
+
+
 def find_folders(places: Sequence[Path]) -> list[Path]:
     """The folders of runs at and under `places`, newest first."""
     found: dict[Path, float] = {}
@@ -224,8 +229,7 @@ def find_folders(places: Sequence[Path]) -> list[Path]:
         for folder, names, files in os.walk(place):
             here = Path(folder)
             if {_ATTEMPTS, _METADATA} & set(files) and is_run(here):
-                newest = max((here / name).stat().st_mtime for name in (_ATTEMPTS, _RESULTS) if (here / name).is_file())
-                found[here] = newest
+                found[here] = recorded_at(here)
                 names.clear()
                 continue
             deep = len(here.parts) - len(place.parts) >= DEEPEST

@@ -17,10 +17,11 @@ from typing import Any
 
 from markupsafe import Markup
 
+from prime_evals.conversations import told
 from prime_hub.services.evaluation_samples import Listed
 from prime_hub.viewing.runs import Row, Run, opened
 from prime_hub.web.chart import HEIGHT, STEP, columns
-from prime_hub.web.conversations import Message, Piece, Room, conversation, told
+from prime_hub.web.conversations import Message, Piece, Room, conversation
 from prime_hub.web.evaluations import OUTCOME_WORDS, about, arguments, row_of
 from prime_hub.web.render import rendered, static
 from prime_hub.web.rollouts import error_text

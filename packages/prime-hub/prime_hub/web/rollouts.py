@@ -10,7 +10,8 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from prime_hub.web.conversations import Room, conversation, told, turn_rewards
+from prime_evals.conversations import told, turn_rewards
+from prime_hub.web.conversations import Room, conversation
 from prime_hub.web.evaluations import EVALUATIONS, ShelfDep, row_of
 from prime_hub.web.render import page
 

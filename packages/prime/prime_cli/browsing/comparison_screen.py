@@ -12,12 +12,14 @@ from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from prime_cli.browsing.conversation import parts_of, raw
+from prime_cli.browsing.sorted_screen import SortedScreen
 from prime_cli.browsing.summary import title
 from prime_cli.browsing.table import Cell, Column, Row, RowsTable
 from prime_cli.browsing.text_view import TextView
-from prime_cli.browsing.words import number, signed
+from prime_cli.browsing.words import signed
 from prime_evals.comparison import Comparison, Pair, compare_runs, unlike
 from prime_evals.estimates import by_example
+from prime_evals.rendering import number
 from prime_evals.sources import OfficialRun, OwnRun
 
 COLUMNS = (
@@ -60,9 +62,11 @@ def _p(value: float) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-class ComparisonScreen(Screen[None]):
+class ComparisonScreen(SortedScreen[None]):
     """Enter opens an example in both runs."""
 
+    COLUMNS = COLUMNS
+    LARGEST_FIRST = ("before", "after", "difference")
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f", "show", "All, changed, gained, lost"),
         Binding("s", "sort", "Sort by"),
@@ -98,6 +102,10 @@ class ComparisonScreen(Screen[None]):
         """Let go of the files."""
         self.first.close()
         self.second.close()
+
+    def resort(self) -> None:
+        """Show the examples in the order of `by`."""
+        self._refill()
 
     def _refill(self) -> None:
         self.query_one("#title", Static).update(
@@ -143,24 +151,6 @@ class ComparisonScreen(Screen[None]):
     def on_rows_table_chosen(self, event: RowsTable.Chosen) -> None:
         """Open the example in both."""
         self.app.push_screen(BothScreen(self.first, self.second, [str(pair.example) for pair in self.shown], event.row))
-
-    def on_rows_table_head_clicked(self, event: RowsTable.HeadClicked) -> None:
-        """Sort by what was clicked."""
-        self.descending = not self.descending if event.sort == self.by else event.sort != "example"
-        self.by = event.sort
-        self._refill()
-
-    def action_sort(self) -> None:
-        """By the next column."""
-        keys = [column.sort for column in COLUMNS if column.sort]
-        self.by = keys[(keys.index(self.by) + 1) % len(keys)]
-        self.descending = self.by != "example"
-        self._refill()
-
-    def action_turn(self) -> None:
-        """The other way round."""
-        self.descending = not self.descending
-        self._refill()
 
     def action_show(self) -> None:
         """All examples, or some."""

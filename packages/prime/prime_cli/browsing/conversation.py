@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prime_cli.browsing.text_view import Part
-from prime_cli.browsing.words import number, seconds, thousands
+from prime_cli.browsing.words import seconds, thousands
+from prime_evals.conversations import ToolCall, messages, told, tool_calls
+from prime_evals.rendering import number
 
 LONGEST_MESSAGE = 20_000
 """Characters of one message that are shown until all are asked for."""
@@ -19,39 +21,28 @@ def parts_of(row: Mapping[str, Any], threshold: float = 0.5, everything: bool = 
     messages of any length in full.
     """
     parts = [*_score(row, threshold), Part("")]
-    told = row.get("turn_rewards")
-    rewards = told if isinstance(told, list) else []
-    names: dict[Any, str] = {}
-    turn = 0
-    for side in ("prompt", "completion"):
-        for message in _messages(row.get(side)):
-            role = str(message.get("role") or "?")
-            title = role
-            if side == "completion" and role == "assistant":
-                turn += 1
-                title = f"assistant · turn {turn}"
-                if turn <= len(rewards) and rewards[turn - 1] is not None:
-                    title += f" · reward {number(rewards[turn - 1])}"
-            for call in message.get("tool_calls") or ():
-                names.update(_named(call))
-            asked = message.get("tool_call_id")
-            if role == "tool" and (name := message.get("name") or names.get(asked, asked)):
-                title = f"tool · {name}"
-            parts.append(Part(f"── {title} ", _ROLES.get(role, "head")))
-            parts += _said(message, everything)
-            parts.append(Part(""))
+    names: dict[str, str] = {}
+    for said in messages(row):
+        message = said.message
+        title = said.role or "?"
+        if said.turn is not None:
+            title = f"assistant · turn {said.turn}"
+            if said.reward is not None:
+                title += f" · reward {number(said.reward)}"
+        calls = list(tool_calls(message))
+        names.update({call.id: call.name for call in calls if call.id and call.name})
+        asked = message.get("tool_call_id")
+        if said.role == "tool" and (name := message.get("name") or names.get(str(asked), asked)):
+            title = f"tool · {name}"
+        parts.append(Part(f"── {title} ", _ROLES.get(said.role, "head")))
+        parts += _said(message, calls, everything)
+        parts.append(Part(""))
     return parts + _ending(row)
 
 
 def raw(row: Mapping[str, Any]) -> list[Part]:
     """The row as it is recorded."""
-    return [Part(json.dumps(row, ensure_ascii=False, indent=2))]
-
-
-def _messages(value: Any) -> list[Mapping[str, Any]]:
-    if isinstance(value, str):
-        return [{"role": "text", "content": value}] if value else []
-    return [one if isinstance(one, Mapping) else {"role": "?", "content": str(one)} for one in value or ()]
+    return [Part(told(row))]
 
 
 def _score(row: Mapping[str, Any], threshold: float) -> list[Part]:
@@ -75,21 +66,21 @@ def _score(row: Mapping[str, Any], threshold: float) -> list[Part]:
         parts.append(Part(" · ".join(facts), "dim"))
     error = row.get("error")
     if error:
-        told = error if isinstance(error, Mapping) else {"message": str(error)}
-        sentence = told.get("message") or told.get("error_chain_repr") or ""
-        parts.append(Part(f"{told.get('error', 'Error')}: {sentence}", "bad"))
+        named = error if isinstance(error, Mapping) else {"message": str(error)}
+        sentence = named.get("message") or named.get("error_chain_repr") or ""
+        parts.append(Part(f"{named.get('error', 'Error')}: {sentence}", "bad"))
     for name, why in (row.get("reward_errors") or {}).items():
         parts.append(Part(f"{name} counted 0: {why}", "bad"))
     return parts
 
 
-def _said(message: Mapping[str, Any], everything: bool) -> list[Part]:
+def _said(message: Mapping[str, Any], calls: Sequence[ToolCall], everything: bool) -> list[Part]:
     parts = []
     if reasoning := message.get("reasoning_content"):
         parts.append(Part(_cut(str(reasoning), everything), "dim", 2))
     for text, kind in _contents(message.get("content")):
         parts.append(Part(_cut(text, everything), kind, 2))
-    for call in message.get("tool_calls") or ():
+    for call in calls:
         parts += _call(call)
     return parts
 
@@ -100,7 +91,7 @@ def _contents(content: Any) -> list[tuple[str, str]]:
     if isinstance(content, str):
         return [(content, "plain")]
     if not isinstance(content, Sequence):
-        return [(json.dumps(content, ensure_ascii=False, indent=2), "plain")]
+        return [(told(content), "plain")]
     found = []
     for one in content:
         if isinstance(one, Mapping) and isinstance(one.get("text"), str):
@@ -115,50 +106,20 @@ def _contents(content: Any) -> list[tuple[str, str]]:
     return found
 
 
-def _read(call: Any) -> Mapping[str, Any] | None:
-    """A tool call, which the result files hold as JSON text."""
-    if isinstance(call, str):
-        try:
-            call = json.loads(call)
-        except ValueError:
-            return None
-    return call if isinstance(call, Mapping) else None
-
-
-def _named(call: Any) -> dict[Any, str]:
-    read = _read(call) or {}
-    inner = read.get("function")
-    name = (inner if isinstance(inner, Mapping) else read).get("name")
-    return {read["id"]: str(name)} if name and isinstance(read.get("id"), str) else {}
-
-
-def _call(call: Any) -> list[Part]:
-    read = _read(call)
-    if read is None:
-        return [Part(str(call), "call", 2)]
-    inner = read.get("function")
-    function = inner if isinstance(inner, Mapping) else read
-    arguments = function.get("arguments")
-    if isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments)
-        except ValueError:
-            return [Part(f"→ {function.get('name')}  {arguments}", "call", 2)]
-    short = json.dumps(arguments, ensure_ascii=False)
+def _call(call: ToolCall) -> list[Part]:
+    if not call.name:
+        return [Part(told(call.arguments), "call", 2)]
+    short = call.arguments if isinstance(call.arguments, str) else json.dumps(call.arguments, ensure_ascii=False)
     if len(short) <= 60:
-        return [Part(f"→ {function.get('name')}  {short}", "call", 2)]
-    return [
-        Part(f"→ {function.get('name')}", "call", 2),
-        Part(json.dumps(arguments, ensure_ascii=False, indent=2), "call", 4),
-    ]
+        return [Part(f"→ {call.name}  {short}", "call", 2)]
+    return [Part(f"→ {call.name}", "call", 2), Part(told(call.arguments), "call", 4)]
 
 
 def _ending(row: Mapping[str, Any]) -> list[Part]:
     parts = []
     for name in ("answer", "info"):
         if value := row.get(name):
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
-            parts += [Part(f"── {name} ", "head"), Part(_cut(text, False), "dim", 2), Part("")]
+            parts += [Part(f"── {name} ", "head"), Part(_cut(told(value), False), "dim", 2), Part("")]
     return parts
 
 

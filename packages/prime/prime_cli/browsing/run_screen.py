@@ -10,16 +10,17 @@ from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
 from textual.worker import get_current_worker
 
 from prime_cli.browsing.order import sorted_places
+from prime_cli.browsing.sorted_screen import SortedScreen
 from prime_cli.browsing.summary import facts, histogram_text, title
 from prime_cli.browsing.table import Cell, Column, Row, RowsTable
 from prime_cli.browsing.wanted import HELP, Wanted, parse
-from prime_cli.browsing.words import number, thousands
+from prime_cli.browsing.words import thousands
 from prime_evals import EvalsError
+from prime_evals.rendering import number
 from prime_evals.sources import OfficialRun, OwnRun, open_source
 
 COLUMNS = (
@@ -34,11 +35,10 @@ COLUMNS = (
     Column("cost", 8, right=True, drop=7, sort="cost"),
     Column("attempt", 9, right=True, drop=5, sort="attempt"),
 )
-_LARGEST_FIRST = frozenset({"seconds", "input", "output", "cost", "attempt"})
 _TOLD_EVERY = 2000
 
 
-class RunScreen(Screen[None]):
+class RunScreen(SortedScreen[None]):
     """Enter opens a rollout."""
 
     DEFAULT_CSS = """
@@ -49,6 +49,8 @@ class RunScreen(Screen[None]):
     RunScreen.-narrow #bars { display: none; }
     """
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (90, "-wide")]
+    COLUMNS = COLUMNS
+    LARGEST_FIRST = ("seconds", "input", "output", "cost", "attempt")
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "Filter"),
         Binding("s", "sort", "Sort by"),
@@ -97,6 +99,10 @@ class RunScreen(Screen[None]):
         told = facts(self.source)
         self.app.call_from_thread(self.query_one("#facts", Static).update, told)
 
+    def resort(self) -> None:
+        """Show the same rollouts in the order of `by`."""
+        self._refill(self.places)
+
     def _refill(self, places: array[int], note: str = "") -> None:
         self.places = sorted_places(self.columns, places, self.by, self.descending)
         table = self.query_one(RowsTable)
@@ -136,24 +142,6 @@ class RunScreen(Screen[None]):
         table = self.query_one(RowsTable)
         if row is not None:
             table.show(len(self.places), self._cells, row)
-
-    def on_rows_table_head_clicked(self, event: RowsTable.HeadClicked) -> None:
-        """Sort by what was clicked; the other way where it is sorted so already."""
-        self.descending = not self.descending if event.sort == self.by else event.sort in _LARGEST_FIRST
-        self.by = event.sort
-        self._refill(self.places)
-
-    def action_sort(self) -> None:
-        """By the next column."""
-        keys = [column.sort for column in COLUMNS if column.sort]
-        self.by = keys[(keys.index(self.by) + 1) % len(keys)]
-        self.descending = self.by in _LARGEST_FIRST
-        self._refill(self.places)
-
-    def action_turn(self) -> None:
-        """The other way round."""
-        self.descending = not self.descending
-        self._refill(self.places)
 
     def action_only(self, word: str) -> None:
         """Put a word into the filter, or take it out."""

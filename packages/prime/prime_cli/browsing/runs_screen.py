@@ -10,13 +10,14 @@ from typing import Any, ClassVar
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
 from textual.worker import get_current_worker
 
+from prime_cli.browsing.sorted_screen import SortedScreen
 from prime_cli.browsing.table import Cell, Column, Row, RowsTable
-from prime_cli.browsing.words import moment, number
+from prime_cli.browsing.words import moment
 from prime_evals.estimates import by_example, clustered_mean
+from prime_evals.rendering import number
 from prime_evals.sources import About, find_folders, open_source
 
 COLUMNS = (
@@ -68,9 +69,11 @@ def entry_of(directory: Path) -> Entry:
         source.close()
 
 
-class RunsScreen(Screen[None]):
+class RunsScreen(SortedScreen[None]):
     """Enter opens a run, space marks two to compare."""
 
+    COLUMNS = COLUMNS
+    LARGEST_FIRST = ("started", "reward", "errors", "rollouts")
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "mark", "Mark"),
         Binding("c", "compare", "Compare marked"),
@@ -130,6 +133,10 @@ class RunsScreen(Screen[None]):
         self.entries = entries
         self._refill()
 
+    def resort(self) -> None:
+        """Show the runs in the order of `by`."""
+        self._refill()
+
     def _refill(self) -> None:
         table = self.query_one(RowsTable)
         at = self.shown[table.cursor].directory if self.shown else None
@@ -176,24 +183,6 @@ class RunsScreen(Screen[None]):
 
         if isinstance(self.app, Browser):
             self.app.open_run(self.shown[event.row].directory)
-
-    def on_rows_table_head_clicked(self, event: RowsTable.HeadClicked) -> None:
-        """Sort by what was clicked; the other way where it is sorted so already."""
-        self.descending = not self.descending if event.sort == self.by else event.sort in ("started", "reward")
-        self.by = event.sort
-        self._refill()
-
-    def action_sort(self) -> None:
-        """By the next column."""
-        keys = [column.sort for column in COLUMNS if column.sort]
-        self.by = keys[(keys.index(self.by) + 1) % len(keys)]
-        self.descending = self.by in ("started", "reward", "errors", "rollouts")
-        self._refill()
-
-    def action_turn(self) -> None:
-        """The other way round."""
-        self.descending = not self.descending
-        self._refill()
 
     def action_mark(self) -> None:
         """Mark the run, or take the mark away; the last two count."""

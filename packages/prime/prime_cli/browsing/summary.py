@@ -7,7 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prime_cli.browsing.words import bar, moment, number, seconds, thousands, visible
+from prime_cli.browsing.words import bar, moment, seconds, thousands, visible
+from prime_evals.rendering import number
 from prime_evals.sources import About, OfficialRun, OwnRun
 from prime_evals.summaries import histogram, summarize_rollouts
 

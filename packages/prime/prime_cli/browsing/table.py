@@ -119,10 +119,6 @@ class RowsTable(ScrollView, can_focus=True):
         self._follow()
         self.refresh()
 
-    def set_columns(self, columns: Sequence[Column]) -> None:
-        """Other columns; `show` has to follow."""
-        self.columns = columns
-
     def _measure(self) -> None:
         self.virtual_size = Size(self.size.width, self.count + 1)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import re
 import time
-from typing import Any
+
+from prime_evals.rendering import NOTHING, number
+from prime_evals.rendering import seconds as whole_seconds
 
 _UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -15,21 +16,10 @@ def visible(text: str) -> str:
     return _UNSEEN.sub(lambda found: chr(0x2400 + ord(found[0])) if ord(found[0]) < 0x20 else "\ufffd", text)
 
 
-def number(value: Any) -> str:
-    """Three digits after the point where they say something; a dash for nothing."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if not isinstance(value, int | float):
-        return str(value)
-    return f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e9 else f"{value:.3f}"
-
-
 def signed(value: float | None) -> str:
     """With its sign."""
     if value is None:
-        return "–"
+        return NOTHING
     return f"+{number(value)}" if value > 0 else number(value)
 
 
@@ -39,14 +29,8 @@ def thousands(value: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """0.12 s, 8 s, 1:05 min, 2:03 h."""
-    if value < 10:
-        return f"{value:.2f} s"
-    whole = round(value)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes}:{rest:02} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02} h"
+    """0.12 s; from ten on 12 s, 1:05 min, 2:03 h."""
+    return f"{value:.2f} s" if value < 10 else whole_seconds(value)
 
 
 def moment(at: float) -> str:

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from prime_core.errors import ProjectError
+from prime_evals.opened import open_run
 from prime_evals.records import FILE_NAME as ATTEMPTS
 from prime_evals.records import scan, settled
-from prime_evals.results import METADATA_NAME, RESULTS_NAME
+from prime_evals.results import METADATA_NAME, RESULTS_NAME, described
+from prime_evals.sources import recorded_at
 
 PLACES = ("outputs/evals/*/*", "environments/*/outputs/evals/*/*")
 
@@ -42,12 +44,7 @@ def find_run(named: Path | None, base: Path | None = None) -> Path:
             "There is no evaluation run here, and none in outputs/evals.",
             "Make one with 'prime eval run ENV -m MODEL', or name its folder.",
         )
-    # By what was recorded: pushing leaves a file of its own in the folder.
-    return max(found, key=_recorded_at)
-
-
-def _recorded_at(folder: Path) -> float:
-    return max((folder / name).stat().st_mtime for name in (ATTEMPTS, RESULTS_NAME) if (folder / name).is_file())
+    return max(found, key=recorded_at)
 
 
 @dataclass
@@ -92,20 +89,8 @@ class RunFolder:
 
     def _from_attempts(self) -> dict[str, Any]:
         """What metadata.json would say, of a run that was cut before it was written."""
-        header: dict[str, Any] = {}
-        for record in scan(self.folder / ATTEMPTS):
-            if record.data.get("kind") == "run":
-                header = record.data
-        identity, settings = header.get("identity") or {}, header.get("settings") or {}
-        names = ("num_examples", "rollouts_per_example", "pass_threshold")
-        return {
-            "env_id": identity.get("env_id"),
-            "model": identity.get("model"),
-            "env_args": identity.get("env_args") or {},
-            "sampling_args": identity.get("sampling_args") or {},
-            **{name: settings[name] for name in names if name in settings},
-            **(settings.get("details") or {}),
-        }
+        with open_run(self.folder) as run:
+            return described(run)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Each finished rollout, a row of results.jsonl, in the order of the file; of several tries at one the last."""

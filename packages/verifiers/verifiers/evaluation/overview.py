@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from verifiers.evaluation.report import number, one_line
+from prime_evals.rendering import number
+from verifiers.evaluation.report import one_line
 
 _COLUMNS = ("environment", "model", "reward", "scored", "errors", "cost", "results")
 

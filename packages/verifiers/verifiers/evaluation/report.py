@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from prime_evals.rendering import number
 from prime_evals.statistics import errors_by_type
 from verifiers.types import RolloutOutput
 from verifiers.utils.message_utils import last_text
@@ -14,13 +15,6 @@ from verifiers.utils.message_utils import last_text
 _LONGEST_SENTENCE = 300
 _LOG_MARK = "Logs (tail):"
 _LAST_LINES = 6
-
-
-def number(value: float | None) -> str:
-    """Three digits after the point where they say something; a dash for nothing."""
-    if value is None:
-        return "–"
-    return f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e9 else f"{value:.3f}"
 
 
 def one_line(text: str) -> str:

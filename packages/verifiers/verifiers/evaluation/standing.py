@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from verifiers.evaluation.report import number, one_line
+from prime_evals.rendering import number, seconds
+from verifiers.evaluation.report import one_line
 from verifiers.evaluation.tally import Progress
 from verifiers.utils.activity import ANOTHER_ATTEMPT, MODEL_AGAIN, ORDER, Activity
 
@@ -29,15 +30,6 @@ class Watched:
     name: str
     progress: Progress
     activities: Mapping[Any, Activity]
-
-
-def seconds(value: float) -> str:
-    """8 s, 1:05 min, 2:03 h."""
-    whole = round(value)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes}:{rest:02} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02} h"
 
 
 def big(value: int) -> str:
