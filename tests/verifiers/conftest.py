@@ -12,8 +12,12 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 from openai_server import OpenAIServer
+from words_env import command, work
 
 import verifiers as vf
+
+__all__ = ["command", "work"]
+"""Fixtures of a module of its own."""
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import verifiers as vf
+from prime_evals.estimates import by_example, clustered_mean
 from verifiers.evaluation.policies import POLICIES
 from verifiers.evaluation.progress import LiveView, PlainView, _Pulse, frame, view
 from verifiers.evaluation.runner import Runner, RunOptions
@@ -48,6 +49,17 @@ def test_the_running_mean_is_that_of_the_formula(values):
     residuals = [sum(value - mean for group, value in values if group == one) for one in groups]
     variance = len(groups) / (len(groups) - 1) * sum(part * part for part in residuals) / len(values) ** 2
     assert found.standard_error == pytest.approx(math.sqrt(variance), abs=1e-6)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.floats(-5, 5)), min_size=2, max_size=40))
+def test_the_live_interval_is_that_of_the_table_at_the_end(values):
+    found, groups = ClusteredMean(), by_example(values)
+    for group, value in values:
+        found.add(group, value)
+    whole = clustered_mean(groups, shares=False)
+    assert whole is not None and found.mean == pytest.approx(whole.value, abs=1e-9)
+    if whole.high is not None and len(groups) > 1:
+        assert found.half_interval == pytest.approx(whole.high - whole.value, abs=1e-5)
 
 
 def test_of_one_rollout_an_example_it_is_the_usual_standard_error():

@@ -14,7 +14,6 @@ import asyncio
 import json
 import logging
 import math
-import re
 import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
@@ -31,7 +30,7 @@ from prime_hub.errors import BadGateway, HubError, Invalid, NotFound, Unavailabl
 from prime_hub.runner.runtimes.values import Limits
 from prime_hub.services.archives import summarise
 from prime_hub.services.blobs import BlobStore
-from prime_hub.services.hosted import BuildFailed, Hosted, HostedSandbox, Program, Start
+from prime_hub.services.hosted import BuildFailed, Hosted, HostedSandbox, Program, Start, why_not
 from prime_hub.services.image_access import ImageAccess
 from prime_hub.services.limits import bounded
 from prime_hub.services.recipes import Recipes
@@ -106,23 +105,15 @@ class CheckRuns:
         """
         try:
             await self._runner.client()
-            # Where nothing isolates, both who asks for its code to be run and whose code it is are trusted with this machine.
-            for account in (subject.account, subject.publisher):
-                self._access.require_isolated_builds(account)
-                self._access.require_entry(account)
+            self._access.require_trust(subject.account, subject.publisher)
             async with asyncio.timeout(2 * BUILD_SECONDS + RUN_SECONDS), AsyncExitStack() as stack:
                 return await self._made(stack, subject, progress)
         except RunnerDown:
             raise
         except TimeoutError:
             raise NotChecked("It took longer than an hour, and was ended.") from None
-        except FileNotFoundError:
-            raise NotChecked("The source archive of this version is not there any more.") from None
-        except BuildFailed as error:
-            said = re.sub(r"^Dockerfile line \d+ failed: ", "", error.detail)
-            raise NotChecked(f"It could not be installed: {said}", error.log) from error
-        except HubError as error:
-            raise NotChecked(error.detail) from error
+        except (FileNotFoundError, HubError) as error:
+            raise NotChecked(why_not(error), error.log if isinstance(error, BuildFailed) else "") from error
 
     async def _made(self, stack: AsyncExitStack, subject: Subject, progress: Progress) -> Report:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="prime-check-")))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import tarfile
 import tempfile
 import time
@@ -49,6 +50,15 @@ class BuildFailed(HubError):
     def __init__(self, detail: str, log: str) -> None:
         super().__init__(detail)
         self.log = log
+
+
+def why_not(error: FileNotFoundError | HubError) -> str:
+    """Why something of a version could not be run, in a sentence."""
+    if isinstance(error, FileNotFoundError):
+        return "The source archive of this version is not there any more."
+    if isinstance(error, BuildFailed):
+        return f"It could not be installed: {re.sub(r'^Dockerfile line [0-9]+ failed: ', '', error.detail)}"
+    return error.detail
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import re
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
@@ -25,7 +24,7 @@ from prime_hub.services.archives import summarise
 from prime_hub.services.blobs import BlobStore
 from prime_hub.services.check_run import BUILD_SECONDS, FOLDER, LIMITS, ONLINE, server_of, within
 from prime_hub.services.given import Giving
-from prime_hub.services.hosted import BuildFailed, Hosted, HostedSandbox, Program, Start
+from prime_hub.services.hosted import BuildFailed, Hosted, HostedSandbox, Program, Start, why_not
 from prime_hub.services.hosted_config import KEY, words
 from prime_hub.services.image_access import ImageAccess
 from prime_hub.services.limits import bounded
@@ -108,22 +107,15 @@ class HostedRuns:
         """
         try:
             await self._runner.client()
-            # Where nothing isolates, both who has it run and whose code it is are trusted with this machine.
-            for account in (task.account, task.publisher):
-                self._access.require_isolated_builds(account)
-                self._access.require_entry(account)
+            self._access.require_trust(task.account, task.publisher)
             async with AsyncExitStack() as stack:
                 await self._played(stack, task, sink, stop)
         except RunnerDown:
             raise
-        except FileNotFoundError:
-            raise NotPlayed("The source archive of this version is not there any more.") from None
-        except BuildFailed as error:
-            await sink.log(error.log)
-            said = re.sub(r"^Dockerfile line \d+ failed: ", "", error.detail)
-            raise NotPlayed(f"It could not be installed: {said}") from error
-        except HubError as error:
-            raise NotPlayed(error.detail) from error
+        except (FileNotFoundError, HubError) as error:
+            if isinstance(error, BuildFailed):
+                await sink.log(error.log)
+            raise NotPlayed(why_not(error)) from error
 
     async def _played(self, stack: AsyncExitStack, task: Task, sink: Sink, stop: asyncio.Event) -> None:
         whose = (task.account, task.owner)

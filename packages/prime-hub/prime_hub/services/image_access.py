@@ -171,6 +171,14 @@ class ImageAccess:
                 "machine may run images."
             )
 
+    def require_trust(self, *accounts: Account) -> None:
+        """Raises Forbidden unless code of theirs may be built and run here: where nothing isolates, both who has it run and
+        whose it is have to be trusted with this machine.
+        """
+        for account in accounts:
+            self.require_isolated_builds(account)
+            self.require_entry(account)
+
     async def fetchable(self, account: Account, docker_image: str) -> bool:
         """Whether a reference that names no image of this Hub may be looked for in a registry.
 

@@ -155,13 +155,16 @@ def _set_up(plans: Sequence[Plan], failed: list[tuple[Arguments, str]], command:
 def described(game: Game) -> dict[str, Any]:
     """What metadata and the report tell of a run."""
     plan = game.plan
+    if game.summary is None:
+        outputs = game.runner.ordered()
+        game.summary = summarize(outputs, plan.rollouts_per_example, plan.env.pass_threshold)
     return {
         **plan.identity.to_dict(),
         "base_url": plan.model.base_url,
         **plan.besides,
         "num_examples": plan.num_examples,
         "rollouts_per_example": plan.rollouts_per_example,
-        **summarize(game.runner.ordered(), plan.rollouts_per_example, plan.env.pass_threshold),
+        **game.summary,
     }
 
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from prime_evals import AttemptStore, EvalsError, derive
 from verifiers.cli.eval_arguments import Command
@@ -38,6 +39,8 @@ class Game:
     runner: Runner
     store: AttemptStore | None
     failure: Exception | None = None
+    summary: dict[str, Any] | None = None
+    """`prime_evals.summarize` of what was played, once that is over."""
 
     @property
     def results(self) -> Path | None:
