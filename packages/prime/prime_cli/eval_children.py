@@ -116,22 +116,30 @@ def _run(command: Sequence[str]) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     child: list[subprocess.Popen[bytes]] = []
-    with _passing_on(child):
+    with _passing_on(child) as early:
         child.append(subprocess.Popen(command, process_group=0, stdin=subprocess.DEVNULL))
+        for number in early:
+            child[0].send_signal(number)
         code = child[0].wait()
     return SIGNALLED - code if code < 0 else code
 
 
 @contextmanager
-def _passing_on(child: list[subprocess.Popen[bytes]]) -> Generator[None]:
+def _passing_on(child: list[subprocess.Popen[bytes]]) -> Generator[list[int]]:
+    """Gives the signals that came before there was a child."""
+    early: list[int] = []
+
     def pass_on(number: int, frame: FrameType | None) -> None:
+        passed = signal.SIGTERM if number == signal.SIGHUP else number
+        if not child:
+            early.append(passed)
         for one in child:
             if one.poll() is None:
-                one.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+                one.send_signal(passed)
 
     before = {one: signal.signal(one, pass_on) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
-        yield
+        yield early
     finally:
         for one, handler in before.items():
             signal.signal(one, handler if handler is not None else signal.SIG_DFL)

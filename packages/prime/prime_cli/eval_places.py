@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packaging.utils import canonicalize_name
+
 from prime_cli.asking import confirm
 from prime_cli.interrupts import saying
 from prime_cli.output import Output
@@ -132,15 +134,11 @@ def _resolved(missing: Sequence[_Need], target: Path, out: Output) -> dict[str, 
         source = HubWheels(client)
         for env_id, reference in references.items():
             chosen = choose(source, [reference], installed, upgrade=False, no_upgrade=False, prerelease=False)
-            by_name = {_key(wheel.metadata["name"]): wheel.metadata["version"] for wheel, _ in chosen.wheels}
-            versions[env_id] = by_name[_key(reference.name)]
+            by_name = {
+                canonicalize_name(wheel.metadata["name"]): wheel.metadata["version"] for wheel, _ in chosen.wheels
+            }
+            versions[env_id] = by_name[canonicalize_name(reference.name)]
     return versions
-
-
-def _key(name: str) -> str:
-    from packaging.utils import canonicalize_name
-
-    return str(canonicalize_name(name))
 
 
 def _install(need: _Need, version: str | None, target: Path, out: Output) -> Path:
@@ -149,9 +147,11 @@ def _install(need: _Need, version: str | None, target: Path, out: Output) -> Pat
         ready = _own_folder(need, version)
         if (ready / READY).is_file():
             return ready / "bin" / "python"
+    from prime_cli.environments.install import show_changes
+
     out.note(f"Installing {need} into {target}")
     try:
-        _show(_into(target, need, version, out), out)
+        show_changes(_into(target, need, version, out), out)
         return target
     except InstallConflict as error:
         folder = _own_folder(need, version)
@@ -166,7 +166,7 @@ def _install(need: _Need, version: str | None, target: Path, out: Output) -> Pat
         made = run_uv(["venv", "--quiet", "--python", str(target), str(folder)])
         if made.returncode != 0:
             raise InstallError(f"No virtual environment can be made in {folder}: {made.stderr.strip()}")
-        _show(_into(python, need, version, out), out)
+        show_changes(_into(python, need, version, out), out)
         (folder / READY).write_text("")
     return python
 
@@ -181,24 +181,16 @@ def _into(python: Path, need: _Need, version: str | None, out: Output) -> Instal
     return install_from_hub(connect(require_auth=False), [pinned], python, whole=True, announce=out.note)
 
 
-def _show(report: InstallReport, out: Output) -> None:
-    for warning in report.warnings:
-        out.warning(warning)
-    for change in report.changes:
-        sign = "+" if change.old is None else "-" if change.new is None else "~"
-        out.note(f"  {sign} {change}")
-
-
 def _own_folder(need: _Need, version: str | None) -> Path:
     """The virtual environment of its own. A folder's is another one as soon as its pyproject.toml changes."""
     from verifiers import __version__
 
     if need.reference is not None:
-        name = f"{need.reference.owner.lower()}--{_key(need.reference.name)}@{version}"
+        name = f"{need.reference.owner.lower()}--{canonicalize_name(need.reference.name)}@{version}"
     else:
         folder = (need.folder or Path()).resolve()
         digest = hashlib.sha256(str(folder).encode() + b"\0" + (folder / "pyproject.toml").read_bytes())
-        name = f"local--{_key(folder.name)}@{digest.hexdigest()[:12]}"
+        name = f"local--{canonicalize_name(folder.name)}@{digest.hexdigest()[:12]}"
     return cache_dir() / "evaluations" / f"{name}--verifiers-{__version__}"
 
 
@@ -206,7 +198,7 @@ def _has_own(need: _Need) -> bool:
     """Whether it was agreed to earlier that it gets a virtual environment of its own."""
     if need.reference is None:
         return (_own_folder(need, None) / READY).is_file()
-    pattern = f"{need.reference.owner.lower()}--{_key(need.reference.name)}@*/{READY}"
+    pattern = f"{need.reference.owner.lower()}--{canonicalize_name(need.reference.name)}@*/{READY}"
     return any((cache_dir() / "evaluations").glob(pattern))
 
 

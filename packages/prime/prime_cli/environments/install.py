@@ -114,12 +114,16 @@ def _key(name: str) -> str:
     return canonicalize_name(name)
 
 
-def _show(report: InstallReport, out: Output) -> None:
+def show_changes(report: InstallReport, out: Output) -> None:
     """One line for every distribution that is new, gone, of another version or from elsewhere than before."""
     for warning in report.warnings:
         out.warning(warning)
     for change in report.changes:
         sign = "+" if change.old is None else "-" if change.new is None else "~"
         out.note(f"  {sign} {change}")
+
+
+def _show(report: InstallReport, out: Output) -> None:
+    show_changes(report, out)
     if not report.changes:
         out.note("  nothing to change")
