@@ -64,7 +64,6 @@ class Checks:
         self._signals = signals
         self._runs = runs
         self._turns = Turns()
-        self._going: dict[str, asyncio.Task[Report]] = {}
         jobs.register(CHECK, Handler(self.run, self.give_up))
 
     async def ask(self, account: Account, owner: str, name: str, wanted: str) -> VersionCheck:
@@ -144,7 +143,6 @@ class Checks:
             await self.turn()
             return
         work = asyncio.create_task(self._runs.run(subject, lambda text: self._progress(version_id, text)))
-        self._going[version_id] = work
         try:
             report = await self._watched(version_id, work)
         except RunnerDown as error:
@@ -155,7 +153,6 @@ class Checks:
             if report is not None:
                 await self._done(version_id, report)
         finally:
-            del self._going[version_id]
             if not work.done():
                 work.cancel()
                 with suppress(asyncio.CancelledError, Exception):

@@ -116,7 +116,7 @@ class EvaluationSamples:
                 session.add(pack)
             pack.round = row.round
             await session.flush()
-            await _insert(session, row, await _rows(session, row, pack, samples))
+            await _insert(session, await _rows(session, row, pack, samples))
             await count(session, row)
             if row.num_samples > MOST_SAMPLES or row.num_bytes > MOST_BYTES:
                 raise TooLarge(
@@ -246,7 +246,7 @@ async def _taken(session: AsyncSession, row: Evaluation, places: set[str]) -> di
     return taken
 
 
-async def _insert(session: AsyncSession, row: Evaluation, rows: list[dict[str, Any]]) -> None:
+async def _insert(session: AsyncSession, rows: list[dict[str, Any]]) -> None:
     connection = await session.connection()
     if connection.dialect.name == "postgresql":
         from sqlalchemy.dialects.postgresql import insert
